@@ -1,4 +1,5 @@
-"""Counts of tokens from the `usage` object of a model's API: OpenAI's two, Anthropic's, Gemini's, Bedrock's, Ollama's.
+"""Counts of tokens from the `usage` object of a model's API: OpenAI's two, Anthropic's, Gemini's, Bedrock's, Ollama's,
+and those of Vercel's AI SDK.
 
 Some count cached tokens within the prompt, some beside it. The total decides where there is one; else the names of the
 counts, because each API has its own. Pure.
@@ -12,22 +13,26 @@ from typing import Any
 from producers.gateways.field_paths import path_steps, value_at
 from producers.gateways.time_formats import number_of
 
-_PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "prompt_eval_count")
-_COMPLETION = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "eval_count")
+_PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "promptTokens", "prompt_eval_count")
+_COMPLETION = (
+    "completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "completionTokens", "eval_count",
+)  # fmt: skip
 _TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "cached_tokens": (
         "prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens", "cached_tokens",
         "prompt_cache_hit_tokens", "cachedContentTokenCount", "cache_read_input_tokens", "cacheReadInputTokens",
+        "cachedInputTokens", "inputTokens.cacheRead",
     ),
     "cache_write_tokens": (
         "prompt_tokens_details.cache_write_tokens", "input_tokens_details.cache_write_tokens",
-        "cache_creation_input_tokens", "cacheWriteInputTokens",
+        "cache_creation_input_tokens", "cacheWriteInputTokens", "inputTokens.cacheWrite",
     ),
     "audio_prompt_tokens": ("prompt_tokens_details.audio_tokens", "input_tokens_details.audio_tokens"),
     "image_prompt_tokens": ("prompt_tokens_details.image_tokens", "input_tokens_details.image_tokens"),
     "reasoning_tokens": (
         "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens", "thoughtsTokenCount",
+        "reasoningTokens", "outputTokens.reasoning",
     ),
     "accepted_prediction_tokens": ("completion_tokens_details.accepted_prediction_tokens",),
     "rejected_prediction_tokens": ("completion_tokens_details.rejected_prediction_tokens",),
@@ -54,7 +59,7 @@ def usage_counts(usage: Any) -> dict[str, Any]:
     completion_name = next((name for name in _COMPLETION if usage.get(name) is not None), "")
     if not prompt_name and not completion_name:
         return {}
-    prompt, completion = whole_number(usage.get(prompt_name)), whole_number(usage.get(completion_name))
+    prompt, completion = _count(usage.get(prompt_name)), _count(usage.get(completion_name))
     total = whole_number(next((usage[name] for name in _TOTAL if usage.get(name) is not None), None))
     counts: dict[str, Any] = {}
     for column, paths in _PARTS.items():
@@ -82,6 +87,11 @@ def whole_number(value: Any) -> Any:
     if isinstance(number, float) and number.is_integer():
         return int(number)
     return number if isinstance(number, int) else value
+
+
+def _count(value: Any) -> Any:
+    """Return a count; of an object of counts, its `total`."""
+    return whole_number(value.get("total") if isinstance(value, dict) else value)
 
 
 def _excludes(name: str, prompt: int, completion: Any, total: Any, beside: int) -> bool:
