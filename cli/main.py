@@ -36,11 +36,12 @@ from cli.session import session
 from cli.sessions import sessions
 from cli.sql import sql
 from cli.stream import stream
+from cli.up import up
 from cli.usage import usage
 
 RUN, ASK, CHECK = "Run", "Ask the ledger", "Check"
 COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
-    RUN: (demo, init, produce, stream, serve, migrate),
+    RUN: (demo, init, up, produce, stream, serve, migrate),
     ASK: (
         chargeback,
         usage,

@@ -27,7 +27,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -47,6 +47,7 @@ from producers.recordings.base import Recording
 from producers.runtime.clock import Clock
 from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.delivery import Broker
 from producers.runtime.dimension_values import DimensionValues, dimension_values
 from producers.runtime.receiver.auth import Caller, Verifier
 from producers.servers.token_counters import CounterSeries, ServedTotals
@@ -96,6 +97,8 @@ class Environment:
     """Opens the inventory of this machine's GPUs. Raises Unavailable where no plug-in has one."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Options of the command line, by name."""
+    broker: Callable[[], AbstractContextManager[Broker]] | None = None
+    """Opens the log that takes this process's events; None: the settings' Kafka."""
 
     @cached_property
     def dimension_values(self) -> DimensionValues:

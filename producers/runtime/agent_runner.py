@@ -45,7 +45,7 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
         boot=boot_id(), held_ms=bindings.record_ms,
     )  # fmt: skip
     log.info("%d GPUs of %s/%s", len(gpus), config.cluster, config.node)
-    with open_outbox(settings, sensor.kind, kafka) as (spool, delivery):
+    with open_outbox(environment, sensor.kind, kafka) as (spool, delivery):
         checkpoints = spool.checkpoints()
         Agent(
             config=config,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 from contracts.settings import Settings
-from producers.runtime.delivery import Delivery
+from producers.runtime.delivery import Broker, Delivery
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.runtime.spool import Outgoing, Spool
+
+if TYPE_CHECKING:
+    from producers.api import Environment
 
 
 class Outbox(Protocol):
@@ -24,14 +27,24 @@ class Outbox(Protocol):
 
 
 @contextmanager
-def open_outbox(settings: Settings, name: str, kafka: Mapping[str, object]) -> Iterator[tuple[Spool, Delivery]]:
+def open_outbox(environment: Environment, name: str, kafka: Mapping[str, object]) -> Iterator[tuple[Spool, Delivery]]:
     """Open the spool `data`/spool/NAME.db and the delivery that sends from it; `kafka` overrides client properties.
 
     Raises Unavailable where another process has the spool.
     """
-    path, max_bytes = settings.data / "spool" / f"{name}.db", settings.spool_mb * 2**20
-    with (
-        closing(Spool(path, max_bytes=max_bytes)) as spool,
-        Publisher({**kafka_config(settings), **kafka}) as publisher,
-    ):
-        yield spool, Delivery(spool, publisher)
+    with open_spool(environment.settings, name) as spool, open_broker(environment, kafka) as broker:
+        yield spool, Delivery(spool, broker)
+
+
+def open_spool(settings: Settings, name: str) -> closing[Spool]:
+    """Open the spool `data`/spool/NAME.db. Raises Unavailable where another process has it."""
+    return closing(Spool(settings.data / "spool" / f"{name}.db", max_bytes=settings.spool_mb * 2**20))
+
+
+def open_broker(
+    environment: Environment, kafka: Mapping[str, object], **options: float
+) -> AbstractContextManager[Broker]:
+    """Open the process's own log, else a client of the settings' Kafka; `options` are a `Publisher`'s."""
+    if environment.broker is not None:
+        return environment.broker()
+    return Publisher({**kafka_config(environment.settings), **kafka}, **options)

@@ -49,7 +49,7 @@ def run_polled_sources(
     """Poll sources until `stop`; `name` is the spool's."""
     serve_metrics(environment.settings, environment.metrics)
     metrics = PollLoopMetrics(environment.metrics)
-    with open_outbox(environment.settings, name, kafka) as (spool, delivery):
+    with open_outbox(environment, name, kafka) as (spool, delivery):
         PollLoop(sources, delivery, environment.clock, spool.checkpoints(), metrics).run()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,18 +16,24 @@ from producers.gpu.inventory import open_inventory
 from producers.recordings.base import Recording
 from producers.runtime.clock import SystemClock
 from producers.runtime.config import load_options
+from producers.runtime.delivery import Broker
+
+OpenBroker = Callable[[], AbstractContextManager[Broker]]
 
 
 def run(
-    name: str, settings: Settings, stop: threading.Event, *, kafka: Mapping[str, object] | None = None, **arguments: Any
-) -> None:
+    name: str, settings: Settings, stop: threading.Event, *, kafka: Mapping[str, object] | None = None,
+    broker: OpenBroker | None = None, **arguments: Any,
+) -> None:  # fmt: skip
     """Run `wattlog produce NAME` until `stop`. `kafka` overrides client properties; `arguments` are the command's.
+
+    `broker` opens the log that takes the events instead of the settings' Kafka.
 
     Raises BadSetting for a name or an option that is wrong, Unavailable where a prerequisite is missing at the start or
     where rows could be neither sent nor stored at the end.
     """
     plugin = registry.get(name)
-    with open_environment(settings, stop, arguments) as environment:
+    with open_environment(settings, stop, arguments, broker) as environment:
         source = plugin.factory(load_options(plugin.options), environment)
         if plugin.kind is Kind.GPU:
             from producers.runtime.agent_runner import run_gpu_sensor
@@ -63,11 +69,15 @@ def open_recording(name: str, settings: Settings, *files: Any, **options: Any) -
 
 
 @contextmanager
-def open_environment(settings: Settings, stop: threading.Event, arguments: Mapping[str, Any]) -> Iterator[Environment]:
+def open_environment(
+    settings: Settings, stop: threading.Event, arguments: Mapping[str, Any], broker: OpenBroker | None = None
+) -> Iterator[Environment]:
     """Yield a plug-in's environment, and close its resources at the end."""
     with ExitStack() as resources:
         inventory = partial(open_inventory, settings, resources)
-        yield Environment(settings, SystemClock(stop), stop, resources, inventory=inventory, arguments=arguments)
+        yield Environment(
+            settings, SystemClock(stop), stop, resources, inventory=inventory, arguments=arguments, broker=broker
+        )
 
 
 def stop_on_signals() -> threading.Event:

@@ -14,7 +14,7 @@ from producers import registry
 from producers.api import Kind
 
 CLI = Path(__file__).parents[2] / "cli"
-RUN = ["demo", "init", "produce", "stream", "serve", "migrate", "replay"]
+RUN = ["demo", "init", "up", "produce", "stream", "serve", "migrate", "replay"]
 ASK = ["chargeback", "usage", "session", "sessions", "fleet", "efficiency", "latency", "anomalies", "forecast"]
 CHECK = ["audit", "reconcile", "explain", "price", "sql", "doctor", "config"]
 

@@ -10,7 +10,7 @@ from warehouse.client import Warehouse
 from warehouse.sink.sink import Sink
 
 EMBEDDED_LOG = "embedded/"
-"""Prefix of the log id of an in-process broker, whose topics all vanish with the process."""
+"""Prefix of the log id of one process: of an in-process broker, whose topics vanish with it, or of a log on disk."""
 
 
 def compute_owed_hours(warehouse: Warehouse) -> int:

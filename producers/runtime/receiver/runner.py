@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from contracts import codec
 from contracts.errors import BadSetting, Unavailable
-from contracts.settings import Settings
 from producers.api import Environment, Listener
 from producers.runtime.deduplication import DeduplicationWindow
-from producers.runtime.delivery import Delivery
+from producers.runtime.delivery import Broker, Delivery
 from producers.runtime.metrics_server import serve_metrics
-from producers.runtime.publisher import OnDelivery, Publisher, kafka_config
+from producers.runtime.outbox import open_broker, open_spool
+from producers.runtime.publisher import OnDelivery
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.series_totals import SeriesTotals
-from producers.runtime.spool import Spool
 
 if TYPE_CHECKING:
     from producers.runtime.receiver.grpc_server import OtlpGrpcServer
@@ -61,7 +60,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     )  # fmt: skip
     with (
         closing(_bind(listener.host, listener.port)) as sock,
-        _sending(name, environment.settings, delivery_queue, (window, totals), kafka),
+        _sending(name, environment, delivery_queue, (window, totals), kafka),
     ):
         serve_metrics(environment.settings, environment.metrics)
         host, port = sock.getsockname()[:2]
@@ -87,7 +86,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
 class _FailureWatch:
     """Publisher that reports a lasting failure to the delivery queue: only a new client could continue."""
 
-    def __init__(self, publisher: Publisher, delivery_queue: DeliveryQueue) -> None:
+    def __init__(self, publisher: Broker, delivery_queue: DeliveryQueue) -> None:
         self._publisher, self._delivery_queue = publisher, delivery_queue
         self.poll = publisher.poll
 
@@ -105,15 +104,13 @@ class _FailureWatch:
 
 @contextmanager
 def _sending(
-    name: str, settings: Settings, delivery_queue: DeliveryQueue,
+    name: str, environment: Environment, delivery_queue: DeliveryQueue,
     memories: tuple[DeduplicationWindow, SeriesTotals], kafka: Mapping[str, object],
 ) -> Iterator[None]:  # fmt: skip
     """Open the queue's spool and client, and run its thread."""
-    path = settings.data / "spool" / f"{name}.db"
-    properties = {**kafka_config(settings), **_LOW_LATENCY, **kafka}
     with (
-        closing(Spool(path, max_bytes=settings.spool_mb * 2**20)) as spool,
-        Publisher(properties, block_s=_BLOCK_S) as publisher,
+        open_spool(environment.settings, name) as spool,
+        open_broker(environment, {**_LOW_LATENCY, **kafka}, block_s=_BLOCK_S) as publisher,
     ):
         for memory in memories:
             memory.load(spool.checkpoints())

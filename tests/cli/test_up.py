@@ -1,0 +1,209 @@
+"""`wattlog up` as a newcomer runs it: stand-ins for a vLLM server and a DCGM exporter, two commands, and kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.up_sources import configured
+from cli.wiring.probes import probe
+from cli.wiring.settings_text import settings_text
+from contracts.errors import BadSetting
+from tests.cli.conftest import Ran, wattlog
+from tests.support.http_server import Request, Response, serving
+from tests.support.paths import ROOT
+from tests.support.waiting import HANG_S, wait_until
+
+MODEL = "meta-llama/Llama-3.1-8B"
+WORKLOAD = "llama-3.1-8b"
+QUICK = {
+    "WATTLOG_WINDOW_MS": "1000", "WATTLOG_LATENESS_MS": "1000", "WATTLOG_SKEW_MS": "1000",
+    "WATTLOG_IDLE_TIMEOUT_MS": "2000", "WATTLOG_PUBLISH_MS": "500", "WATTLOG_SERVERS_EVERY_S": "0.5",
+    "WATTLOG_HTTP_PORT": "0",
+}  # fmt: skip
+"""Final windows within seconds instead of minutes."""
+
+
+@dataclass
+class Box:
+    """A machine whose counters stand until `grow`, then grow with the clock until `freeze`."""
+
+    begin_s: float | None = None
+    end_s: float | None = None
+    is_down: bool = False
+    reads: Counter[str] = field(default_factory=Counter)
+
+    def grow(self) -> None:
+        self.begin_s = time.time()
+
+    def freeze(self) -> None:
+        self.end_s = time.time()
+
+    @property
+    def completion_tokens(self) -> int:
+        return round(((self.end_s or time.time()) - self.begin_s) * 100) if self.begin_s else 0
+
+    @property
+    def expected(self) -> tuple[int, int]:
+        """Tokens and microjoules since the counters began to grow."""
+        return 6 * self.completion_tokens, 3_000_000 * self.completion_tokens
+
+    def answer(self, request: Request) -> Response | None:
+        self.reads[request.path] += 1
+        if request.path == "/dcgm":
+            return Response(200, self._exporter().encode())
+        return None if self.is_down else Response(200, self._server().encode())
+
+    def _exporter(self) -> str:
+        return (
+            "# TYPE DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION counter\n"
+            'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",UUID="GPU-1",modelName="NVIDIA H100",Hostname="box"} '
+            f"{3_000 * self.completion_tokens + 10**9}\n"
+        )
+
+    def _server(self) -> str:
+        completion, labels = self.completion_tokens, f'{{engine="0",model_name="{MODEL}"}}'
+        return (
+            f"# TYPE vllm:prompt_tokens_total counter\nvllm:prompt_tokens_total{labels} {5 * completion}\n"
+            f"# TYPE vllm:generation_tokens_total counter\nvllm:generation_tokens_total{labels} {completion}\n"
+        )
+
+
+@dataclass
+class Up:
+    """A running `wattlog up`."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text("utf-8")
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        def ended() -> None:
+            assert self.process.poll() is None, self.text
+
+        wait_until(lambda: bool(re.search(pattern, self.text)), pattern, meanwhile=ended, detail=lambda: self.text)
+        match = re.search(pattern, self.text)
+        assert match is not None
+        return match
+
+    def ask(self, path: str) -> Any:
+        address = self.wait_for(r"page and API: (\S+)")[1]
+        with urllib.request.urlopen(f"{address}{path}", timeout=HANG_S) as answer:
+            return json.load(answer)
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(HANG_S)
+
+
+@dataclass
+class Newcomer:
+    """A person in an empty folder."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @contextmanager
+    def up(self) -> Iterator[Up]:
+        log = self.folder / f"up-{time.time_ns()}.log"
+        command = [sys.executable, "-c", "from cli.main import main; main()", "up", "--port", "0"]
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("WATTLOG_")}
+        variables |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200", **self.environment}
+        with log.open("w") as file:
+            process = subprocess.Popen(command, cwd=self.folder, env=variables, stderr=file, stdout=file, text=True)
+        try:
+            yield Up(process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+    def run(self, *arguments: str) -> Ran:
+        return wattlog(*arguments, cwd=self.folder, **self.environment)
+
+
+@contextmanager
+def wired(folder: Path, box: Box) -> Iterator[Newcomer]:
+    """The settings file that `wattlog init` writes for this box, and its stand-ins."""
+    with serving(box.answer) as url:
+        machine = probe((url, f"{url}/dcgm"), folder=folder, ports=())
+        text = settings_text(machine, cluster="local", tenant="acme", folder=str(folder))
+        (folder / "wattlog.toml").write_text(text, "utf-8")
+        yield Newcomer(folder, dict(QUICK))
+
+
+def ledger_of(up: Up) -> tuple[int, int]:
+    """Tokens and microjoules of the final ledger."""
+    rows = up.ask("/v1/chargeback?period=all")["rows"]
+    return sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows), sum(r["energy_uj"] for r in rows)
+
+
+@pytest.mark.slow
+def test_two_commands_lead_to_a_ledger_that_kills_do_not_change(tmp_path: Path) -> None:
+    box = Box()
+    with wired(tmp_path, box) as newcomer:
+        for _ in range(2):
+            with newcomer.up() as up:
+                if box.begin_s is None:  # Both sources have read the counters where they begin.
+                    wait_until(lambda: min(box.reads["/metrics"], box.reads["/dcgm"]) > 4)
+                    box.grow()
+                up.wait_for("first joules")
+                up.wait_for(f"first tokens: [\\d,]+ of local/{WORKLOAD}")
+                up.end(signal.SIGKILL)
+        with newcomer.up() as up:
+            up.wait_for("first final window")
+            box.freeze()
+            wait_until(
+                lambda: ledger_of(up) == box.expected, f"{box.expected}", every_s=0.5, detail=lambda: f"{ledger_of(up)}"
+            )
+            assert up.end(signal.SIGINT) == 0
+        audit = newcomer.run("audit", "--json", "--period", "all").json
+        assert (audit["residual_uj"], audit["sequence_gaps"]) == (0, 0)
+        findings = {f["check"]: f for f in newcomer.run("doctor", "--json").json}
+        assert findings["names"]["state"] == findings["books"]["state"] == "ok"
+        [row] = newcomer.run("chargeback", "--json", "--period", "all").json["rows"]
+        assert row["tenant"] == "acme"
+
+
+@pytest.mark.slow
+def test_a_source_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    box = Box()
+    with wired(tmp_path, box) as newcomer:
+        box.is_down = True
+        box.grow()
+        newcomer.environment["WATTLOG_HTTP_HOST"] = "203.0.113.1"
+        newcomer.environment["WATTLOG_HTTP_JWT_KEY"] = "0123456789abcdef0123456789abcdef"
+        with newcomer.up() as up:
+            up.wait_for(r"http: cannot listen on 203\.0\.113\.1.*again in")
+            up.wait_for("servers: .*does not answer")
+            up.wait_for("first joules")
+            box.is_down = False
+            up.wait_for("first tokens")
+            assert up.end(signal.SIGTERM) == 0
+
+
+def test_two_sensors_of_the_same_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "wattlog.toml"
+    monkeypatch.setenv("WATTLOG_CONFIG", str(path))
+    assert [plugin.name for plugin in configured()] == ["nvml", "http"]
+    path.write_text('[produce.exporter]\nurl = "http://h/metrics"\n[produce.litellm]\nfolder = "x"\n')
+    assert [plugin.name for plugin in configured()] == ["exporter", "http", "litellm"]
+    monkeypatch.setenv("WATTLOG_ZEUSD_URL", "http://h")
+    with pytest.raises(BadSetting, match="same GPUs"):
+        configured()
