@@ -22,6 +22,13 @@ from tests.support.paths import ROOT
 PACKAGES = ("contracts", "producers", "streams", "warehouse", "forecasting", "api", "cli")
 TOTAL = re.compile(r"\b(?:\w+\.)?prompt_tokens \+ (?:\w+\.)?completion_tokens\b")
 """The total `tokens`, of which other columns are parts: no list of columns."""
+NOT_LISTS = {
+    "warehouse/chargeback/chargeback.sql": "completion tokens without energy, for joules per output token",
+    "warehouse/reconciliation/hours.sql": "the counts that servers tell, too",
+    "warehouse/reconciliation/rollups.sql": "the total, in its two parts",
+    "warehouse/reconciliation/windows.sql": "the total, in its two parts",
+}
+"""Files that name single columns, with the reason."""
 
 DECLARATION = (
     "contracts/events.py",
@@ -185,7 +192,9 @@ def test_no_query_and_no_schema_lists_the_token_columns_by_hand() -> None:
     files += [ROOT / "contracts" / name for name in ("packed.py", "json_body.py", "joined_batches.py", "rows.py")]
     texts = {str(f.relative_to(ROOT)): TOTAL.sub("", f.read_text()) for f in files}
     named = {f for f, text in texts.items() for name in TOKENS if re.search(rf"\b{name}\b", text)}
-    assert not named, "list them as $tokens{...} (warehouse/sql_files.py), or by contracts.events.TOKENS"
+    assert named == NOT_LISTS.keys(), (
+        "list them as $tokens{...} (warehouse/sql_files.py), or by TOKENS"
+    )
 
 
 @pytest.mark.slow
