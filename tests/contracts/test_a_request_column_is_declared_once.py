@@ -192,9 +192,7 @@ def test_no_query_and_no_schema_lists_the_token_columns_by_hand() -> None:
     files += [ROOT / "contracts" / name for name in ("packed.py", "json_body.py", "joined_batches.py", "rows.py")]
     texts = {str(f.relative_to(ROOT)): TOTAL.sub("", f.read_text()) for f in files}
     named = {f for f, text in texts.items() for name in TOKENS if re.search(rf"\b{name}\b", text)}
-    assert named == NOT_LISTS.keys(), (
-        "list them as $tokens{...} (warehouse/sql_files.py), or by TOKENS"
-    )
+    assert named == NOT_LISTS.keys(), "list them as $tokens{...} (warehouse/sql_files.py), or by TOKENS"
 
 
 @pytest.mark.slow
