@@ -19,6 +19,7 @@ from contracts.errors import BadSetting
 from contracts.events import Event
 from contracts.settings import Settings
 from producers import registry
+from producers.api import Kind
 from producers.runtime.pacing import pace
 from producers.runtime.publisher import Publisher
 from producers.runtime.runner import run, stop_on_signals
@@ -115,8 +116,11 @@ def test_every_registered_plug_in_is_of_its_declared_kind(entry: registry.Entry)
 
 
 def test_every_plug_in_with_options_has_a_check() -> None:
+    """The listener's check builds all routes, with their options."""
     checked = {plugin.name for plugin in registry.plugins() if plugin.check}
-    assert checked - {"nvml"} == {o.name for o in registry.options()}
+    of_routes = {plugin.options.name for plugin in registry.plugins(Kind.ROUTE) if plugin.options}
+    assert "http" in checked
+    assert checked - {"nvml"} == {o.name for o in registry.options()} - (of_routes - checked)
 
 
 def test_the_registry_refuses_unknown_names() -> None:
