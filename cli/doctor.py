@@ -13,7 +13,7 @@ from cli.output import errors_reported, print_json
 from cli.settings import load_settings
 
 if TYPE_CHECKING:
-    from cli.health_checks import Finding
+    from cli.finding import Finding
 
 
 def doctor(data: Data = None, as_json: Json = False) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from api.auth import check_exposure
+from cli.finding import Finding
 from cli.ledger_access import open_warehouse, patience_of
+from cli.running_ledger import running_ledger
 from contracts import topics
 from contracts.codec import decode
-from contracts.errors import BadEvent, WattlogError
+from contracts.errors import BadEvent, Unavailable, WattlogError
 from contracts.settings import Settings
 from producers import registry
 from producers.api import Kind, NotHere
@@ -28,12 +29,12 @@ from streams.consumer_group import usage_group
 from warehouse.audit.conservation import audit
 from warehouse.audit.names import recent_names_apart, sentence
 from warehouse.client import Warehouse
+from warehouse.dsn import IN_USE
 from warehouse.migrate import pending
 from warehouse.periods import newest
 from warehouse.reader import operator_reader
 from warehouse.reference_data.prices import list_prices
 
-State = Literal["ok", "note", "failed"]
 TIMEOUT_S = 5.0
 LIMIT_S = 60.0
 """Wait for a check's next finding, or for the warehouse to open. A check of more than that ends with a failed one."""
@@ -44,16 +45,6 @@ PATIENCE_S = 20.0
 _LOSS_HINT = "Lengthen the topics' retention; `wattlog stream --accept-loss` continues without the lost messages."
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Result of a check, with a hint where it failed."""
-
-    check: str
-    state: State
-    says: str
-    hint: str = ""
-
-
 def run_checks(settings: Settings, limit_s: float = LIMIT_S) -> Iterator[Finding]:
     """Run all checks, in the order of the data flow. None waits longer than `limit_s` for a server that hangs."""
     yield from _producers(settings, limit_s)
@@ -61,7 +52,7 @@ def run_checks(settings: Settings, limit_s: float = LIMIT_S) -> Iterator[Finding
         yield Finding(
             "broker",
             "note",
-            "none configured: demo and replay start their own",
+            "none configured: demo, replay and up have their own",
             "Set WATTLOG_KAFKA_BOOTSTRAP for a real one.",
         )
     else:
@@ -201,7 +192,14 @@ def _warehouse(settings: Settings, limit_s: float) -> Iterator[Finding]:
     # An embedded one is opened in this thread, which then uses it.
     limit = None if settings.dsn.startswith("chdb://") else TimeLimit(limit_s)
     open_ = partial(open_warehouse, settings)
-    with open_() if limit is None else limit.run("warehouse", open_) as warehouse:
+    try:
+        opened = open_() if limit is None else limit.run("warehouse", open_)
+    except Unavailable as error:
+        if error.reason != IN_USE:
+            raise
+        yield from running_ledger(settings, error)
+        return
+    with opened as warehouse:
         yield Finding("warehouse", "ok", warehouse.where)
         missing = pending(warehouse)
         if missing:

@@ -8,6 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
+from prometheus_client import CollectorRegistry
+
+from cli.up_metrics import serve_joined_metrics
 from contracts.errors import BadSetting
 from contracts.settings import Settings
 from producers import registry
@@ -59,13 +62,9 @@ class Sources:
     @asynccontextmanager
     async def running(self, settings: Settings, broker: OpenBroker | None) -> AsyncIterator[None]:
         """Run them until the block ends; then they send what they have, within STOP_WAIT_S."""
-        threads = [
-            threading.Thread(
-                target=_Source(plugin, settings, broker, self._stop, self._step, self._warn).run,
-                name=f"source {plugin.name}", daemon=True,
-            )
-            for plugin in self._plugins
-        ]  # fmt: skip
+        sources = [_Source(plugin, settings, broker, self._stop, self._step, self._warn) for plugin in self._plugins]
+        serve_joined_metrics(settings, lambda: [source.metrics for source in sources])
+        threads = [threading.Thread(target=source.run, name=f"source {source.name}", daemon=True) for source in sources]
         for thread in threads:
             thread.start()
         try:
@@ -89,19 +88,23 @@ class _Source:
         step: Tell, warn: Tell,
     ) -> None:  # fmt: skip
         self._plugin, self._stop, self._step, self._warn = plugin, stop, step, warn
-        # One process has one /metrics, the API's: a source does not open one of its own.
+        # One process has one page of metrics (`cli.up_metrics`): a source does not open one of its own.
         self._settings, self._broker = settings.model_copy(update={"metrics_port": 0}), broker
         self._last_warning = ("", 0.0)
+        self.name, self.metrics = plugin.name, CollectorRegistry()
 
     def run(self) -> None:
         """Run the producer until `stop`."""
         delay_s = FIRST_RETRY_S
         while not self._stop.is_set():
-            begun_s = time.monotonic()
+            begun_s, self.metrics = time.monotonic(), CollectorRegistry()
             try:
                 for line in self._sights():
                     self._step(line)
-                run(self._plugin.name, self._settings, self._stop, broker=self._broker, on_listening=self._listening)
+                run(
+                    self.name, self._settings, self._stop, broker=self._broker, metrics=self.metrics,
+                    on_listening=self._listening,
+                )  # fmt: skip
                 return
             except _UnusedError:
                 return

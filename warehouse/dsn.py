@@ -32,6 +32,8 @@ CLIENT_SETTINGS: Mapping[str, Any] = {
     "max_result_rows": 6_000_000,
 }
 
+IN_USE = "in_use"
+"""Reason of the error for an embedded warehouse that another process has open."""
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -74,6 +76,7 @@ class Opener:
             return Unavailable(
                 f"{path} is open in another process{_holder(path)}, and one process may open an embedded warehouse",
                 "Stop the other one, or use a ClickHouse server (WATTLOG_WAREHOUSE_DSN=http://...).",
+                reason=IN_USE,
             )
         return Unavailable(f"{path} cannot be opened as a warehouse: {text}", "Check that the folder is writable.")
 

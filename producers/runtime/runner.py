@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from contracts.settings import Settings
 from producers import registry
 from producers.api import Environment, Finding, Kind, RecordingReader
@@ -23,17 +25,17 @@ OpenBroker = Callable[[], AbstractContextManager[Broker]]
 
 def run(
     name: str, settings: Settings, stop: threading.Event, *, kafka: Mapping[str, object] | None = None,
-    broker: OpenBroker | None = None, **arguments: Any,
+    broker: OpenBroker | None = None, metrics: CollectorRegistry | None = None, **arguments: Any,
 ) -> None:  # fmt: skip
     """Run `wattlog produce NAME` until `stop`. `kafka` overrides client properties; `arguments` are the command's.
 
-    `broker` opens the log that takes the events instead of the settings' Kafka.
+    `broker` opens the log that takes the events instead of the settings' Kafka; `metrics` gets the source's metrics.
 
     Raises BadSetting for a name or an option that is wrong, Unavailable where a prerequisite is missing at the start or
     where rows could be neither sent nor stored at the end.
     """
     plugin = registry.get(name)
-    with open_environment(settings, stop, arguments, broker) as environment:
+    with open_environment(settings, stop, arguments, broker, metrics) as environment:
         source = plugin.factory(load_options(plugin.options), environment)
         if plugin.kind is Kind.GPU:
             from producers.runtime.agent_runner import run_gpu_sensor
@@ -70,13 +72,24 @@ def open_recording(name: str, settings: Settings, *files: Any, **options: Any) -
 
 @contextmanager
 def open_environment(
-    settings: Settings, stop: threading.Event, arguments: Mapping[str, Any], broker: OpenBroker | None = None
+    settings: Settings,
+    stop: threading.Event,
+    arguments: Mapping[str, Any],
+    broker: OpenBroker | None = None,
+    metrics: CollectorRegistry | None = None,
 ) -> Iterator[Environment]:
     """Yield a plug-in's environment, and close its resources at the end."""
     with ExitStack() as resources:
         inventory = partial(open_inventory, settings, resources)
         yield Environment(
-            settings, SystemClock(stop), stop, resources, inventory=inventory, arguments=arguments, broker=broker
+            settings,
+            SystemClock(stop),
+            stop,
+            resources,
+            inventory=inventory,
+            arguments=arguments,
+            broker=broker,
+            metrics=metrics or CollectorRegistry(),
         )
 
 

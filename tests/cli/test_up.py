@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
+from cli.up_metrics import JoinedRegistries
 from cli.up_sources import configured
 from cli.wiring.probes import probe
 from cli.wiring.settings_text import settings_text
@@ -45,7 +47,7 @@ class Box:
     begin_s: float | None = None
     end_s: float | None = None
     is_down: bool = False
-    reads: Counter[str] = field(default_factory=Counter)
+    reads: collections.Counter[str] = field(default_factory=collections.Counter)
 
     def grow(self) -> None:
         self.begin_s = time.time()
@@ -172,6 +174,10 @@ def test_two_commands_lead_to_a_ledger_that_kills_do_not_change(tmp_path: Path) 
             wait_until(
                 lambda: ledger_of(up) == box.expected, f"{box.expected}", every_s=0.5, detail=lambda: f"{ledger_of(up)}"
             )
+            port = up.wait_for(r"page and API: \S+:(\d+)")[1]
+            doctor = wattlog("doctor", "--json", cwd=tmp_path, **newcomer.environment, WATTLOG_API_PORT=port)
+            states = {f["check"]: f["state"] for f in doctor.json}
+            assert (states["warehouse"], states["names"], states["books"]) == ("ok", "ok", "ok")
             assert up.end(signal.SIGINT) == 0
         audit = newcomer.run("audit", "--json", "--period", "all").json
         assert (audit["residual_uj"], audit["sequence_gaps"]) == (0, 0)
@@ -196,6 +202,20 @@ def test_a_source_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
             box.is_down = False
             up.wait_for("first tokens")
             assert up.end(signal.SIGTERM) == 0
+
+
+def test_a_page_of_metrics_has_each_family_once_with_the_series_of_all_sources() -> None:
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    for n, registry in enumerate(registries):
+        counter = Counter("wattlog_rows", "Rows", ["source"], registry=registry)
+        counter.labels(f"s{n}").inc(2)
+        Counter("wattlog_calls", "Calls", registry=registry).inc(3)
+    joined = CollectorRegistry()
+    joined.register(JoinedRegistries(lambda: registries))
+    text = generate_latest(joined).decode()
+    assert [joined.get_sample_value("wattlog_rows_total", {"source": f"s{n}"}) for n in (0, 1)] == [2, 2]
+    assert joined.get_sample_value("wattlog_calls_total") == 6
+    assert text.count("# TYPE wattlog_rows_total") == 1
 
 
 def test_two_sensors_of_the_same_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

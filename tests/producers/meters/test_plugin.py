@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Message
 
-from cli.health_checks import Finding, run_checks
+from cli.finding import Finding
+from cli.health_checks import run_checks
 from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import UsageBatch

@@ -1,0 +1,49 @@
+"""Checks of a ledger that another process of this machine has open: `wattlog up` or `demo`, asked over its API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from cli.finding import Finding
+from contracts.errors import Unavailable, WattlogError
+from contracts.settings import Settings
+from producers.common import prometheus_text
+from producers.common.http_client import Pages
+from warehouse.audit.findings import WorkloadWithoutGpu
+from warehouse.audit.names import sentence
+
+UNMETERED = "wattlog_workload_unmetered_requests"
+MAX_NAMES = 10
+
+
+def running_ledger(settings: Settings, in_use: Unavailable) -> Iterator[Finding]:
+    """Yield the findings of the API that serves the open folder. Raises `in_use` where none answers."""
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    address = f"http://{host}:{settings.api_port}"
+    with Pages(timeout_s=5.0) as pages:
+        try:
+            page = prometheus_text.parse_page(pages.text(f"{address}/metrics"))
+            balance = json.loads(pages.text(f"{address}/v1/balance"))
+        except (WattlogError, ValueError):
+            raise in_use from None
+    yield Finding("warehouse", "ok", f"{settings.dsn} is open in the process that serves {address}")
+    yield from _names(page)
+    says = (
+        f"{balance['windows']} windows, residual {balance['residual_uj']} uJ, {balance['sequence_gaps']} events missing"
+    )
+    hint = "" if balance["ok"] else "Stop it, then run `wattlog audit`."
+    yield Finding("books", "ok" if balance["ok"] else "failed", says, hint)
+
+
+def _names(page: prometheus_text.PrometheusPage) -> Iterator[Finding]:
+    rows = [labels for labels, value in page.get(UNMETERED) if value]
+    for labels in rows[:MAX_NAMES]:
+        cluster, partner = labels.get("cluster", ""), labels.get("with_gpus", "")
+        apart = WorkloadWithoutGpu(
+            tokens=0, requests=0, cluster=cluster, workload=labels.get("workload", ""), partner_cluster=cluster,
+            partner=partner, candidates=[], join="",
+        )  # fmt: skip
+        yield Finding("names", "failed", sentence(apart), "`wattlog up` prints the line that joins them.")
+    if not rows:
+        yield Finding("names", "ok", "each workload with tokens has GPUs")

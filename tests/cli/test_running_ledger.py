@@ -1,0 +1,48 @@
+"""`wattlog doctor` beside a running `wattlog up`: what it reads from the API."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.finding import Finding
+from cli.running_ledger import running_ledger
+from contracts.errors import Unavailable
+from contracts.settings import Settings
+from tests.support.http_server import Request, Response, serving
+
+IN_USE = Unavailable("it is open in another process", "Stop it.")
+APART = 'wattlog_workload_unmetered_requests{cluster="eu",workload="chat",with_gpus="llama"} 7\n'
+
+
+def findings(metrics: str, *, ok: bool = True) -> list[Finding]:
+    balance = {"ok": ok, "windows": 9, "residual_uj": 0, "sequence_gaps": 0 if ok else 2}
+
+    def answer(request: Request) -> Response:
+        body = metrics if request.path == "/metrics" else json.dumps(balance)
+        return Response(200, body.encode())
+
+    with serving(answer) as url:
+        settings = Settings(api_port=int(url.rpartition(":")[2]))
+        return list(running_ledger(settings, IN_USE))
+
+
+def test_workloads_that_meet_are_ok() -> None:
+    assert [(f.check, f.state) for f in findings("up 1\n")] == [("warehouse", "ok"), ("names", "ok"), ("books", "ok")]
+
+
+def test_names_that_do_not_meet_fail_with_the_question() -> None:
+    [name] = [f for f in findings(APART) if f.check == "names"]
+    assert name.state == "failed" and name.says.endswith("eu/llama has GPUs and no tokens: the same?")
+
+
+def test_books_that_do_not_balance_fail() -> None:
+    [books] = [f for f in findings("up 1\n", ok=False) if f.check == "books"]
+    assert (books.state, books.says) == ("failed", "9 windows, residual 0 uJ, 2 events missing")
+
+
+@pytest.mark.parametrize("answer", [Response(401, b""), Response(200, b"<html>"), None])
+def test_without_an_api_the_folder_stays_in_use(answer: Response | None) -> None:
+    with serving(lambda _: answer) as url, pytest.raises(Unavailable, match="open in another process"):
+        list(running_ledger(Settings(api_port=int(url.rpartition(":")[2])), IN_USE))
