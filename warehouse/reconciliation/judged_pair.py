@@ -27,7 +27,8 @@ class JudgedPair:
         self.pair = pair
         n = len(pair.a)
         self.recent = np.arange(max(n - RECENT_H, 0), n)
-        self.reference = _above_floor(witnesses.references.get(pair.subject._replace(tenant="")), n)
+        energy = witnesses.references.get(pair.subject._replace(tenant=""))
+        self.reference = _above_floor(energy if pair.relation is Relation.COUNTED else None, n)
         self.a, self.b = pair.a, pair.b
         self.requests = float("inf")
         """Requests in the recent hours, where tokens are judged by them."""
@@ -70,8 +71,8 @@ class JudgedPair:
         if None in changes or self.bursty:
             return None
         first, second = (abs(change or 0.0) for change in changes)
-        if abs(first - second) < 0.1:
-            return None
+        if abs(first - second) < (0.1 if self.pair.relation is Relation.COUNTED else 1.0):
+            return None  # Of energy there is no third witness: a weekend changes both.
         return self.pair.first if first > second else self.pair.second
 
     def less(self) -> str:

@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from warehouse.reconciliation.clocks import agreed_clocks
 from warehouse.reconciliation.differences import best_shift, constant_ratio, typical
 from warehouse.reconciliation.judged_pair import SETTLE_H, JudgedPair, missing_part, per_request
 from warehouse.reconciliation.witnesses import (
     CACHED,
     COMPLETION,
+    F64,
     PROMPT,
     REQUESTS,
     Discrepancy,
@@ -33,6 +35,8 @@ CERTAIN = 5.0
 """Standard errors that such a share must have."""
 MANY = 1_000
 """Requests in the recent hours."""
+MOVED = 0.06
+"""Share of a day's amount that a shift may move out of the day."""
 LEAST_LAG_H, LAG_ERRORS = 1 / 9, 6.0
 FACTORS = (1e3, 1e6, 1e9, 60.0, 3600.0, 1024.0)
 EVERYWHERE = "*"
@@ -53,7 +57,7 @@ def judge(witnesses: Witnesses) -> list[Discrepancy]:
             by_subject[one.pair.subject, one.pair.second].append(one)
     for group in by_subject.values():
         findings += _of_subject(group)
-    return _pooled(judged, findings)
+    return _pooled(judged, agreed_clocks(findings, judged))
 
 
 def _within(subject: Subject, mapped: set[Subject]) -> bool:
@@ -185,23 +189,18 @@ def _shifted(of: dict[str, JudgedPair]) -> Discrepancy | None:
     shift, error, unshifted = best_shift(one.a[start:], one.b) if n - start >= 10 else (0.0, 1.0, 1.0)
     far = len(one.gross) >= 2 and abs(shift) >= 0.25 and error < 0.2 and error < 0.5 * unshifted
     near = abs(fit.lag_h) > LEAST_LAG_H and abs(fit.lag_h) > LAG_ERRORS * fit.lag_error_h and abs(fit.lag_h) < 1
-    stays = not len(one.gross) or abs(fit.in_a_day) < 0.03 * float(b.sum())
+    stays = not len(one.gross) or abs(fit.in_a_day) < MOVED * float(one.b[-24:].sum())
+    far = far and error < 0.5 * _error_of_scale(one.a[start:], one.b[start:])
     if not far and not (near and stays):
         return None
     behind_h = shift if far else -fit.lag_h
-    return one.finding(DiscrepancyKind.SHIFTED, _whose_clock(one, behind_h) or one.pair.first, hours_shifted=behind_h)
+    return one.finding(DiscrepancyKind.SHIFTED, one.pair.first, hours_shifted=behind_h)
 
 
-def _whose_clock(one: JudgedPair, behind_h: float) -> str | None:
-    """Return the source whose series moved against the reference, None where nothing tells."""
-    if one.reference is None:
-        return None
-    errors = []
-    for column in (one.a, one.b):
-        recent = column[one.recent]
-        scale = recent.sum() / max(float(one.reference[one.recent].sum()), 1.0)
-        errors.append(np.corrcoef(recent, one.reference[one.recent] * scale)[0, 1])
-    return one.pair.first if errors[0] < errors[1] else one.pair.second
+def _error_of_scale(a: F64, b: F64) -> float:
+    """Return the error that is left where a series is taken for a constant share of the other."""
+    ratio = float(a.sum()) / max(float(b.sum()), 1.0)
+    return float(np.abs(a - ratio * b).sum()) / max(float(np.maximum(a, ratio * b).sum()), 1.0)
 
 
 def _gross(one: JudgedPair) -> Discrepancy | None:
