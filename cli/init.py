@@ -31,7 +31,7 @@ def init(
 
         from cli.wiring.advice import advice, sights
         from cli.wiring.probes import probe
-        from cli.wiring.settings_text import settings_text
+        from cli.wiring.settings_text import CALLBACK_FOLDER, settings_text
         from contracts import topics
         from contracts.errors import BadInput
         from contracts.settings import settings_file
@@ -52,6 +52,8 @@ def init(
         path.touch(mode=0o600)  # It names tenants, and may get passwords.
         path.write_text(text, "utf-8")
         step_finished(f"wrote {path}")
+        if machine.gateway is not None:
+            (path.absolute().parent / CALLBACK_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
         import producers.gateways.litellm
 
         callback = Path(producers.gateways.litellm.__file__).with_name("callback.py")

@@ -61,8 +61,8 @@ def _bindings(served: Sequence[ServedModel]) -> Iterator[str]:
         return
     yield "[produce.bindings]    # which server has which GPU: by the processes that compute on it"
     yield 'source = ["processes"]'
-    for server in served:
-        model = server.page.models[0] if server.page.models else server.workload
+    models = [(server.page.models[0] if server.page.models else server.workload, server) for server in served]
+    for model, server in sorted(models, key=lambda pair: -len(pair[0])):  # `chat-large` before `chat`, which is in it.
         yield ""
         yield "[[produce.bindings.rules]]    # or `user`, `container`, `cgroup`, where a server renames its processes"
         yield f"command = {_text(f'*{model}*')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +27,9 @@ from cli.up_sources import configured
 from cli.wiring.probes import probe
 from cli.wiring.settings_text import settings_text
 from contracts.errors import BadSetting
+from producers.gateways.litellm.callback import WattlogLogger
 from tests.cli.conftest import Ran, wattlog
+from tests.producers.gateways.payloads import payload
 from tests.support.http_server import Request, Response, serving
 from tests.support.paths import ROOT
 from tests.support.waiting import HANG_S, wait_until
@@ -202,6 +206,40 @@ def test_a_source_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
             box.is_down = False
             up.wait_for("first tokens")
             assert up.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
+def test_behind_a_gateway_the_tenants_of_its_keys_have_the_joules_and_no_token_counts_twice(tmp_path: Path) -> None:
+    box = Box()
+    (tmp_path / "config.yaml").write_text(
+        f"model_list:\n  - model_name: chat\n    litellm_params: {{model: hosted_vllm/{MODEL}, api_base: SERVER}}\n"
+    )
+    (tmp_path / ".wattlog" / "litellm").mkdir(parents=True)
+    with wired(tmp_path, box) as newcomer, newcomer.up() as up:
+        box.grow()
+        up.wait_for("litellm: .*0 files of the callback")
+        logger = WattlogLogger(tmp_path / ".wattlog" / "litellm")
+
+        def call() -> None:
+            now_s = time.time()
+            for tenant, tokens in (("acme", 30), ("globex", 10)):
+                one = payload(
+                    id=uuid.uuid4().hex, litellm_call_id=uuid.uuid4().hex, startTime=now_s - 1, endTime=now_s,
+                    completionStartTime=now_s - 0.5, prompt_tokens=0, completion_tokens=tokens, total_tokens=tokens,
+                    model_group="chat", model=MODEL, api_base="http://elsewhere/v1",
+                    metadata={"user_api_key_team_alias": tenant}, response={},
+                )  # fmt: skip
+                asyncio.run(logger.async_log_success_event({"standard_logging_object": one}, None, 0, 1))
+
+        def has_both() -> bool:
+            rows = {row["tenant"]: row for row in up.ask("/v1/chargeback?period=all")["rows"]}
+            return all(rows.get(tenant, {}).get("energy_uj") for tenant in ("acme", "globex"))
+
+        wait_until(has_both, "both tenants have joules", meanwhile=call, every_s=0.5, detail=lambda: up.text)
+        rows = up.ask("/v1/chargeback?by=tenant,model&period=all")["rows"]
+        assert {row["model"] for row in rows if row["completion_tokens"]} == {MODEL}
+        assert not any(row["prompt_tokens"] for row in rows)  # The server's own counters only check.
+        logger.close()
 
 
 def test_a_page_of_metrics_has_each_family_once_with_the_series_of_all_sources() -> None:

@@ -94,6 +94,22 @@ def test_several_servers_have_the_gpus_that_their_processes_compute_on(read: Rea
     ]
 
 
+def test_a_name_that_is_part_of_another_has_its_rule_behind_it(read: Read) -> None:
+    chat, large = (
+        ServerPage(f"http://127.0.0.1:{n}/metrics", "vllm", (name,)) for n, name in ((1, "chat"), (2, "chat-large"))
+    )
+    rules = read(Machine((DRIVER,), (chat, large)))["produce"]["bindings"]["rules"]
+    assert [rule["workload"] for rule in rules] == ["chat-large", "chat"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("/mnt/Qwen1.5-14B-Chat/", "qwen1.5-14b-chat"), ("org/Model A", "model-a"), ("~x", "x"), ("", "vllm")],
+)
+def test_a_workload_is_named_for_its_model(model: str, name: str) -> None:
+    assert workload_name(ServerPage("http://h/", "vllm", (model,))) == name
+
+
 def test_tokens_behind_a_gateway_count_at_the_gateway_only(read: Read) -> None:
     produce = read(Machine((DRIVER,), (LLAMA, QWEN), GatewayFile("config.yaml", (CHAT, GPT))))["produce"]
     assert [at.get("count") for at in produce["servers"]["at"]] == ["compare", None]
