@@ -210,7 +210,8 @@ async def _ok(scope: Any, receive: Any, send: Any) -> None:
 def test_a_listener_closes_the_connection_of_a_client_that_sends_no_whole_head() -> None:
     stop, queue = threading.Event(), SimpleNamespace(failed=None)
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        serve = partial(_serve, _ok, server, stop, queue, read_s=LIMIT_S, ack_s=LIMIT_S)  # type: ignore[arg-type]
+        place = SimpleNamespace(stop=stop)
+        serve = partial(_serve, _ok, server, place, queue, None, read_s=LIMIT_S, ack_s=LIMIT_S)  # type: ignore[arg-type]
         thread = threading.Thread(target=serve)
         thread.start()
         with closing(socket.create_connection(server.getsockname(), HANG_S)) as client:
