@@ -7,7 +7,7 @@ import numpy as np
 from contracts.histogram import LATENCIES, MAX_BUCKETS, HistogramCounts, buckets_of
 from contracts.joined_batches import TokenColumns
 from contracts.units import I64
-from streams.core.attribution.facts import COMPLETION, Index
+from streams.core.attribution.facts import AMOUNTS, COMPLETION, Index
 
 _WIDTH = len(LATENCIES) * MAX_BUCKETS
 _PENDING = 65_536
@@ -46,8 +46,8 @@ class WindowLatencies:
 
     @property
     def rows(self) -> int:
-        """Memory use, in rows of an accumulator, each of which is more than eight keys."""
-        return (len(self._keys) + self._waiting) // 8
+        """Memory use, in rows of an accumulator, which have a number for each of `AMOUNTS`."""
+        return (2 * len(self._keys) + self._waiting) // len(AMOUNTS)
 
     def add(self, entity: Index, code: I64) -> None:
         """Count each of these once more."""

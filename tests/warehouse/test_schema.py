@@ -14,6 +14,7 @@ TYPES = {
     "text": {"String", "LowCardinality(String)"}, "ms": {"DateTime64(3, 'UTC')"}, "i64": {"Int64"}, "u64": {"UInt64"},
     "u32": {"UInt32"}, "u16": {"UInt16"}, "u8": {"UInt8"},
     "decimal": {"Decimal(38, 12)"}, "map": {"Map(LowCardinality(String), String)"},
+    "histogram": {"Map(UInt16, UInt64)"},
 }  # fmt: skip
 
 
