@@ -31,6 +31,8 @@ LOG_FILE = "log.db"
 """Name of the event log in the folder `data`."""
 LOOK_S = 2.0
 """Pause between two looks at the ledger for first joules and tokens."""
+PATIENCE_S = 600.0
+"""How long first joules, tokens and final windows are looked for."""
 NAMES_S = 60.0
 """Pause between two looks for workloads whose tokens and GPUs do not meet."""
 
@@ -92,7 +94,10 @@ class UpRun:
         """Show the first joules, tokens and final windows of this run, then names that do not meet."""
         progress = FirstSights(time.time_ns() // 1_000_000, self._step)
         names: set[str] = set()
+        until_s = time.monotonic() + PATIENCE_S
         while True:
+            if progress.missing and time.monotonic() > until_s:
+                self._warn(progress.give_up())
             due_s = LOOK_S if progress.missing else NAMES_S
             await asyncio.sleep(due_s)
             try:
@@ -118,7 +123,7 @@ class FirstSights:
 
     def __init__(self, since_ms: int, step: Tell) -> None:
         self._since_ms, self._step = since_ms, step
-        self.missing = {"joules", "tokens", "final"}
+        self.missing = {"joules", "tokens", "final windows"}
 
     def show_new(self, warehouse: Warehouse) -> None:
         """Show what the ledger has got since the last look."""
@@ -129,8 +134,15 @@ class FirstSights:
                 self._show("joules", f"first joules: {joules(row['energy_uj']):,.1f} J of {place}")
             if row["tokens"] and "tokens" in self.missing:
                 self._show("tokens", f"first tokens: {row['tokens']:,} of {place}")
-            if row["is_final"] and "final" in self.missing:
-                self._show("final", "first final window: the page and bills show it")
+            if row["is_final"] and "final windows" in self.missing:
+                self._show("final windows", "first final window: the page and bills show it")
+
+    def give_up(self) -> str:
+        """Look for no more. Return a sentence on what is missing."""
+        missing, self.missing = sorted(self.missing), set()
+        return (
+            f"still missing after {PATIENCE_S / 60:g} minutes: {', '.join(missing)}. `wattlog doctor` checks each part"
+        )
 
     def _show(self, name: str, text: str) -> None:
         self.missing.discard(name)

@@ -23,6 +23,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from cli.up_metrics import JoinedRegistries
+from cli.up_run import FirstSights
 from cli.up_sources import configured
 from cli.wiring.probes import probe
 from cli.wiring.settings_text import settings_text
@@ -240,6 +241,27 @@ def test_behind_a_gateway_the_tenants_of_its_keys_have_the_joules_and_no_token_c
         assert {row["model"] for row in rows if row["completion_tokens"]} == {MODEL}
         assert not any(row["prompt_tokens"] for row in rows)  # The server's own counters only check.
         logger.close()
+
+
+class Ledger:
+    """A warehouse that answers one question."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self.rows = [
+            {"cluster": "c", "workload": "w", "energy_uj": 0, "tokens": 0, "is_final": 0, **row} for row in rows
+        ]
+
+    def ask(self, question: str, **parameters: object) -> list[dict[str, Any]]:
+        return self.rows
+
+
+def test_first_joules_and_tokens_are_shown_once_and_the_rest_is_named() -> None:
+    steps: list[str] = []
+    progress = FirstSights(0, steps.append)
+    for _ in range(2):
+        progress.show_new(Ledger({"energy_uj": 2_500_000}, {"tokens": 1_200}))  # type: ignore[arg-type]
+    assert steps == ["first joules: 2.5 J of c/w", "first tokens: 1,200 of c/w"]
+    assert "final windows" in progress.give_up() and not progress.missing
 
 
 def test_a_page_of_metrics_has_each_family_once_with_the_series_of_all_sources() -> None:
