@@ -43,6 +43,7 @@ def open_ledger_and_settings(
     An embedded one is mended first (`mend`), with `compute_owed` its hours too.
     """
     from contracts.errors import Unavailable
+    from warehouse.migrate import pending
     from warehouse.reader import operator_reader
 
     with errors_reported():
@@ -52,6 +53,11 @@ def open_ledger_and_settings(
                 f"There is no ledger in {settings.data}", "Run `wattlog demo`, or give its folder with --data."
             )
         with open_warehouse(settings) as warehouse:
+            if missing := pending(warehouse):
+                raise Unavailable(
+                    f"The ledger is of an earlier version: it lacks {', '.join(missing)}",
+                    "Stop its workers, and run `wattlog migrate`. Nothing that is stored changes.",
+                )
             mend(warehouse, note, compute_owed=compute_owed)
             yield operator_reader(warehouse), settings
 

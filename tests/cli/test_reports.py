@@ -175,6 +175,18 @@ def test_a_missing_ledger_says_how_to_make_one(run: Run, tmp_path: Path) -> None
     assert not (tmp_path / "none").exists()
 
 
+def test_a_ledger_of_an_earlier_version_says_which_command_brings_it_here(run: Run, ledger: Warehouse) -> None:
+    gone = "name = '0010_latencies'"
+    ledger.command(f"ALTER TABLE migrations DELETE WHERE {gone} SETTINGS mutations_sync = 1")
+    try:
+        result = run("chargeback")
+        assert result.exit_code == 2
+        assert "0010_latencies" in result.stderr and "wattlog migrate" in result.stderr
+        assert "Traceback" not in result.stderr
+    finally:
+        migrate(ledger)
+
+
 def test_every_command_has_an_example_in_its_help(run: Run) -> None:
     for name in ("chargeback", "fleet", "efficiency", "anomalies", "forecast", "audit", "explain", "sql"):
         assert f"wattlog {name}" in run(name, "--help").stdout
