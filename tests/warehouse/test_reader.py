@@ -36,6 +36,7 @@ MAKE_READERS = {
     "cli/health_checks.py": "as cli/ledger_access.py",
     "cli/ledger_access.py": "whoever can open the warehouse can read all of it",
     "cli/replay_run.py": "as cli/ledger_access.py",
+    "cli/up_run.py": "as cli/ledger_access.py: the process holds the warehouse",
 }
 """Modules that create a LedgerReader, with the reason."""
 READS = (
