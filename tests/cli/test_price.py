@@ -33,6 +33,7 @@ def bill(data: Path) -> tuple[str | None, str | None]:
     return row["cost"], row["gco2"]
 
 
+@pytest.mark.slow
 def test_the_cost_is_empty_without_prices_and_exact_with_them(data: Path) -> None:
     assert bill(data) == (None, None)
     for words in (("energy", "csv", "0.21"), ("pue", "csv", "1.3"), ("carbon", "*", "250")):

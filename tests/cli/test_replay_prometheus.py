@@ -38,6 +38,7 @@ def refuse(folder: Path, url: str, *args: str) -> str:
     return " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_history_becomes_a_ledger_and_its_download_is_removed(url: str, tmp_path: Path) -> None:
     data = ("--data", tmp_path / "data")
     names = ("--cluster", "east", "--workload", "gpus", "--owner-label", "exported_namespace")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 from cli.embedded import running_pipeline
 from contracts.settings import Settings
 from producers.simulation.events import FleetTotals, SimulatedFleet
@@ -20,6 +22,7 @@ from warehouse.reader import operator_reader
 START_MS = 1_758_000_000_000
 
 
+@pytest.mark.slow
 def test_the_pipeline_stores_ledger_and_facts_and_no_single_request(chdb_dsn: str, data_dir: Path) -> None:
     place = Settings(
         data=data_dir, kafka_bootstrap="embedded", lateness_ms=2_000, skew_ms=1_000, log_level="ERROR", requests="none"

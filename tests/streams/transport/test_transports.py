@@ -39,7 +39,7 @@ def kafka() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["lean", "stock"])
+@pytest.fixture(params=["lean", pytest.param("stock", marks=pytest.mark.slow)])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
