@@ -232,8 +232,8 @@ def work_row_of(rows: Table, attribution: Attribution, facts: Facts) -> Index:
     group = keys.group(np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects))
     tenant, requested = _codes(rows["tenant"], facts.tenants), products_of(rows)
     work_row = np.full(len(group), -1, np.intp)
+    known = {product: code for code, product in enumerate(facts.products)}
     for kept in _kept_dimensions(facts.products):
-        known = {product: code for code, product in enumerate(facts.products)}
         product = [known.get(tuple(x if k else "" for x, k in zip(p, kept, strict=True)), -1) for p in requested.names]
         code = np.array(product or [-1], np.int64)[requested.codes]
         left = np.flatnonzero((work_row < 0) & (code >= 0))
