@@ -18,14 +18,13 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from contracts.bearer_tokens import TokenVerifier, is_loopback
+from contracts.callers import Scope
 from contracts.errors import AccessDenied, BadSetting
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 from warehouse.periods import newest
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
 from warehouse.results import Newest
-
-OPERATOR = "operator"
 
 _bearer = HTTPBearer(auto_error=False, description="JWT with `exp`, and a `tenant` claim or `role: operator`.")
 
@@ -44,12 +43,14 @@ class CallerReaders:
         """
         if self._tokens.open:
             return operator_reader(self._warehouse)
-        claims = self._tokens.claims(token)
-        if claims.tenant is not None:
-            return tenant_reader(self._warehouse, claims.tenant)
-        if claims.role == OPERATOR:
+        caller = self._tokens.caller(token)
+        if caller.tenants is None:
+            caller.require(Scope.ADMIN)
             return operator_reader(self._warehouse)
-        raise AccessDenied(403, "The bearer token has neither a tenant claim nor role: operator.")
+        caller.require(Scope.READ_TENANT)
+        if caller.tenant is None:
+            raise AccessDenied(403, "The API answers for one tenant; this credential has several.")
+        return tenant_reader(self._warehouse, caller.tenant)
 
     def newest(self) -> Newest:
         """Return the ends of the ledger, which any caller may know."""

@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from contracts.callers import Caller
+from contracts.claims import caller_of
 from contracts.errors import AccessDenied, BadSetting
 
 MIN_SECRET_BYTES = 32
 """Least length of a secret: an HS256 key is at least as long as its hash (RFC 7518, 3.2)."""
 CLOCK_LEEWAY_S = 30
-
-
-class TokenClaims(NamedTuple):
-    """Claims of a verified token."""
-
-    tenant: str | None
-    """None where the token names no tenant."""
-    role: str
 
 
 class TokenVerifier:
@@ -41,10 +34,10 @@ class TokenVerifier:
         """True without a key: then every caller is let in, so the listener must be on loopback."""
         return self._key is None
 
-    def claims(self, token: str | None) -> TokenClaims:
-        """Return a token's claims.
+    def caller(self, token: str | None) -> Caller:
+        """Return the caller that a token names.
 
-        Raises AccessDenied: 401 for no token or a bad one, 403 for one whose tenant is no name.
+        Raises AccessDenied: 401 for no token or a bad one, 403 for one that grants nothing.
         """
         if not token or self._key is None:
             raise AccessDenied(401, "Send a bearer token: Authorization: Bearer ...")
@@ -62,10 +55,7 @@ class TokenVerifier:
             raise AccessDenied(401, "The bearer token has expired; ask for a new one.") from None
         except jwt.InvalidTokenError:
             raise AccessDenied(401, "The bearer token cannot be verified.") from None
-        tenant, role = claims.get("tenant"), claims.get("role")
-        if tenant is not None and not (isinstance(tenant, str) and tenant):
-            raise AccessDenied(403, "The tenant claim of the bearer token is no name.")
-        return TokenClaims(tenant, role if isinstance(role, str) else "")
+        return caller_of(claims)
 
 
 def is_loopback(host: str) -> bool:

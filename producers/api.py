@@ -36,6 +36,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 
 from prometheus_client import CollectorRegistry
 
+from contracts.callers import Caller
 from contracts.errors import Unavailable
 from contracts.events import Batch, Event
 from contracts.settings import Settings
@@ -49,7 +50,7 @@ from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.delivery import Broker
 from producers.runtime.dimension_values import DimensionValues, dimension_values
-from producers.runtime.receiver.auth import Caller, Verifier
+from producers.runtime.receiver.auth import Verifier
 from producers.servers.token_counters import CounterSeries, ServedTotals
 
 Options = TypeVar("Options")

@@ -87,7 +87,7 @@ class ItemReader:
         columns: dict[str, Any] = _tokens(fields)
         columns |= {name: _number(name, fields[name]) for name in _NUMBERS if name in fields}
         columns |= {name: _text(fields, name) for name in _TEXTS if name in fields}
-        columns["sender"] = sent.caller.tenant or _text(fields, "sender") or self._sender
+        columns["sender"] = sent.caller.name or _text(fields, "sender") or self._sender
         row = RequestRow(
             tenant=tenant,
             model=_text(fields, "model", needed=True),
@@ -99,14 +99,16 @@ class ItemReader:
             api_base=_address(_text(fields, "api_base")),
             **columns,
         )
-        return RequestItem(row, *self._place(fields, trusted=trusted_place or sent.caller.tenant is None))
+        return RequestItem(row, *self._place(fields, trusted=trusted_place or sent.caller.tenants is None))
 
     def _tenant(self, fields: Mapping[str, Any], sent: ReceivedRequest) -> str:
-        named, bound = _text(fields, "tenant"), sent.caller.tenant
-        if bound is not None:
-            if named not in ("", bound):
-                raise BadInput("tenant", quotable(named), "this token's requests are its own tenant's; leave it out")
-            return bound
+        named, caller = _text(fields, "tenant"), sent.caller
+        if caller.tenants is not None:
+            tenant = named or caller.tenant or ""
+            if not caller.may_name(tenant):
+                fix = "leave it out" if caller.tenant else "name one of them"
+                raise BadInput("tenant", quotable(named), f"this credential's requests are its own tenants'; {fix}")
+            return tenant
         header = sent.headers.get(self._tenant_header, "") if self._tenant_header else ""
         if header and named not in ("", header):
             raise BadInput("tenant", quotable(named), f"the header {self._tenant_header} names another; leave it out")

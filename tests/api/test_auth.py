@@ -71,7 +71,7 @@ def test_a_token_that_does_not_verify_is_401(locked: TestClient, headers: dict[s
 
 
 @pytest.mark.parametrize(
-    "claims", [{}, {"role": "admin"}, {"tenant": ""}, {"tenant": ["acme"]}, {"tenant": 7, "role": "operator"}]
+    "claims", [{}, {"role": "gateway"}, {"tenant": ""}, {"tenant": ["acme"]}, {"tenant": 7, "role": "operator"}]
 )
 def test_a_token_that_grants_nothing_is_403(locked: TestClient, claims: dict[str, object]) -> None:
     assert locked.get("/v1/chargeback", headers=token(**claims)).status_code == 403

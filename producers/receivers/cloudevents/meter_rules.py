@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from contracts.callers import Caller
 from contracts.checks import MAX_DIMENSIONS, MAX_TEXT
 from contracts.errors import BadInput, BadSetting
 from producers.runtime.batching import UsageRow, decimal_text
-from producers.runtime.receiver.auth import Caller
 
 EVENTS = "events"
 """The unit of meters that count events."""
@@ -205,7 +205,7 @@ class _Rule:
         their own.
         """
         named = event.tenant or (self._text(event, self._tenant, self._tenant_path) if self._tenant_path else "")
-        if not named and caller.tenant is None and self._tenant and not self._tenant_path:
+        if not named and caller.tenants is None and self._tenant and not self._tenant_path:
             named = getattr(event, self._tenant)
         if named.startswith("__"):
             raise BadInput("tenant", named, "names that begin with '__' are Wattlog's own")

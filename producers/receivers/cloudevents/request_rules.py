@@ -97,7 +97,7 @@ def _tenant(event: CloudEvent, rule: RequestRule, sent: ReceivedRequest) -> Any:
     """Return the tenant that an event names. A tenant's own events have subjects of their own."""
     if rule.tenant.startswith("$"):
         return _value(event, rule.tenant)
-    return getattr(event, rule.tenant) if rule.tenant and sent.caller.tenant is None else None
+    return getattr(event, rule.tenant) if rule.tenant and sent.caller.tenants is None else None
 
 
 def _counts(kind: Any, tokens: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def _parse(
     rules: LiteLLMRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks, sent: ReceivedRequest,
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
-    result = LiteLLMReader(rules, sent.caller.payer, sent.caller.tenant or ORIGIN).body(
+    result = LiteLLMReader(rules, sent.caller.payer, sent.caller.name or ORIGIN).body(
         sent.body, trial, sent.now_ms + ahead_ms
     )
     if result.refused and not result.calls and not result.skipped:

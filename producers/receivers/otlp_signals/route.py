@@ -59,7 +59,7 @@ def _parse_metrics(
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, METRICS, json=sent.content_type == JSON)
-    reader = MetricReader(rules, names, sent.caller.payer, sent.caller.tenant or METRICS_ORIGIN)
+    reader = MetricReader(rules, names, sent.caller.payer, sent.caller.name or METRICS_ORIGIN)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     known = {item.message.name for item in items if item.message.name in TOKEN_METRICS} - set(names)
     workload_batches = list(_metric_batches(result.rows, deployments))
@@ -74,7 +74,7 @@ def _parse_logs(
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
-    reader = EventReader(rules, names, sent.caller.payer, sent.caller.tenant or ORIGIN)
+    reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     others = tuple(name for name in CALL_EVENTS if name not in names)
     known = {event for item in items if (event := EventReader(rules, others).event_of(item))}

@@ -1,36 +1,12 @@
-"""Authentication of senders, and the tenants that their events may name."""
+"""Authentication of senders."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from contracts import bearer_tokens
-from contracts.checks import MAX_TEXT
-from contracts.errors import AccessDenied, BadSetting
-
-ROLES = ("gateway", "operator")
-"""Roles that may name tenants. An operator has that role in the API too; a gateway only sends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Authenticated sender. `tenant` is None for a gateway or an operator, which may name the tenant of an event."""
-
-    tenant: str | None
-
-    def payer(self, named: str) -> str:
-        """Return the tenant of an event that names `named` ("" for none).
-
-        Raises AccessDenied (403) for the token of one tenant with an event that names another.
-        """
-        if self.tenant is None:
-            return named
-        if named not in ("", self.tenant):
-            raise AccessDenied(
-                403, f"tenant: {named[:MAX_TEXT]!r}: this token's events are its own tenant's; leave the tenant out."
-            )
-        return self.tenant
+from contracts.callers import ANYBODY, Caller, Scope
+from contracts.errors import BadSetting
 
 
 class Verifier:
@@ -49,20 +25,14 @@ class Verifier:
     def caller(self, headers: Mapping[str, str]) -> Caller:
         """Return the sender of a request with these headers, whose names are in small letters.
 
-        Raises AccessDenied: 401 for no token or a bad one, 403 for one that grants nothing.
+        Raises AccessDenied: 401 for no token or a bad one, 403 for one that may not send.
         """
         if self.open:
-            return Caller(None)
+            return ANYBODY
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        claims = self._tokens.claims(token.strip() if scheme.lower() == "bearer" else None)
-        if claims.tenant is not None:
-            name = claims.tenant
-            if name.startswith("__") or len(name) > MAX_TEXT or not name.isprintable():
-                raise AccessDenied(403, "The tenant claim of the bearer token is no name that a tenant may have.")
-            return Caller(name)
-        if claims.role in ROLES:
-            return Caller(None)
-        raise AccessDenied(403, "The bearer token has neither a tenant claim nor role: gateway.")
+        caller = self._tokens.caller(token.strip() if scheme.lower() == "bearer" else None)
+        caller.require(Scope.SEND_USAGE, Scope.SEND_REQUESTS)
+        return caller
 
 
 def check_exposure(host: str, verifier: Verifier) -> None:

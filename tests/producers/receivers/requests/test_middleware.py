@@ -16,12 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
+from contracts.callers import ANYBODY
 from contracts.settings import Settings
 from producers.api import ReceivedRequest
 from producers.receivers.request_options import RequestsConfig
 from producers.receivers.requests.plugin import build
 from producers.runtime.deduplication import DeduplicationTrial, DeduplicationWindow
-from producers.runtime.receiver.auth import Caller
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET
 from tests.project.fences import blocks
@@ -49,7 +49,7 @@ def accepted(body: bytes) -> tuple[int, int]:
     """Return the tokens of the one request in a body that the middleware sent."""
     assert SECRET.encode() not in body
     route = build(RequestsConfig(), environment(Settings()))
-    sent = ReceivedRequest(body, "application/json", {}, Caller(None), round(time.time() * 1000))
+    sent = ReceivedRequest(body, "application/json", {}, ANYBODY, round(time.time() * 1000))
     parsed = route.parse(sent, DeduplicationTrial(DeduplicationWindow()))
     [item] = parsed.batches
     return int(item.batch.prompt_tokens[0]), int(item.batch.completion_tokens[0])  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contracts.callers import ANYBODY
 from contracts.events import REQUEST_COLUMNS, TOKEN_COLUMNS, TokenBatch
 from contracts.settings import Settings
 from producers.api import Route
@@ -227,10 +228,10 @@ def test_every_declared_text_is_taken_and_the_credential_is_the_sender(listen: L
         assert isinstance(first, TokenBatch)
         stored = {name: getattr(first, name)[0] for name in texts}
         assert len(stored["user"]) == 32  # A user is a keyed hash, whether the item names its workload or a rule does.
-        assert stored == texts | {"user": stored["user"]}
+        assert stored == texts | {"user": stored["user"], "sender": "role:gateway"}
         assert second.user == (stored["user"],)  # type: ignore[union-attr]
         assert list(first.queue_ms if first.queue_ms is not None else ()) == [40]
-        assert second.sender == ("acme",)  # type: ignore[union-attr]
+        assert second.sender == ("tenant:acme",)  # type: ignore[union-attr]
 
 
 def test_a_failed_request_needs_no_counts(listen: Listen) -> None:
@@ -257,6 +258,14 @@ def test_a_tenants_own_token_pays_for_each_item(listen: Listen) -> None:
         answer = post(listener, sent, authorization=token(tenant="acme")).json()
         assert [(e["index"], e["field"]) for e in answer["errors"]] == [(2, "tenant"), (3, "workload")]
         assert [(row["id"], row["tenant"]) for row in rows(listener)] == [("a", "acme"), ("b", "acme")]
+
+
+def test_a_token_of_several_tenants_names_one_for_each_item(listen: Listen) -> None:
+    sent = [item(id="a"), item(id="b", tenant=...), item(id="c", tenant="initech"), item(id="d", tenant="globex")]
+    with listen(key=KEY) as listener:
+        answer = post(listener, sent, authorization=token(tenants=["acme", "globex"])).json()
+        assert [(e["index"], e["field"]) for e in answer["errors"]] == [(1, "tenant"), (2, "tenant")]
+        assert [(row["id"], row["tenant"]) for row in rows(listener)] == [("a", "acme"), ("d", "globex")]
 
 
 def test_an_id_is_a_tenants_own(listen: Listen) -> None:
@@ -355,11 +364,10 @@ def test_no_text_of_a_prompt_is_stored_logged_or_answered(
 def test_any_item_is_accepted_or_refused_by_name(content: Any) -> None:
     from producers.api import ReceivedRequest
     from producers.runtime.deduplication import DeduplicationTrial
-    from producers.runtime.receiver.auth import Caller
     from producers.runtime.receiver.problems import Rejected
 
     body = json.dumps([content, item()]).encode()
-    sent = ReceivedRequest(body, JSON, {}, Caller(None), NOW_MS)
+    sent = ReceivedRequest(body, JSON, {}, ANYBODY, NOW_MS)
     parsed = route().parse(sent, DeduplicationTrial(DeduplicationWindow()))
     assert not isinstance(parsed, Rejected)
     assert parsed.answer["accepted"] in (1, 2)

@@ -101,6 +101,19 @@ def test_a_tenants_token_for_another_tenant_is_refused(guarded: Listener, body: 
     assert guarded.broker.rows == []
 
 
+def test_a_token_of_several_tenants_names_one_of_them(guarded: Listener) -> None:
+    both = token(tenants=["acme", "globex"])
+    assert guarded.post(event("1", tenant="globex"), authorization=both).status_code == 202
+    assert [row["tenant"] for row in guarded.broker.rows] == ["globex"]
+    for other in (event("2"), event("3", tenant="initech"), event("4", subject="acme")):
+        assert guarded.post(other, authorization=both).status_code == 403
+
+
+def test_a_token_to_read_sends_nothing(guarded: Listener) -> None:
+    for claims in ({"scope": "read:tenant"}, {"role": "tenant"}, {"role": "engineer"}):
+        assert guarded.post(event(), authorization=token(tenant="acme", **claims)).status_code == 403
+
+
 def test_a_gateway_names_tenants_by_attribute_path_or_subject(guarded: Listener) -> None:
     sent = [
         event("1"),
