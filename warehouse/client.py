@@ -10,7 +10,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from queue import Empty, LifoQueue
 from typing import TYPE_CHECKING, Any, Self
@@ -63,7 +63,7 @@ class Warehouse:
         self._write_lock = threading.Lock()
         self._close_lock = threading.Lock()
         self._closed = False
-        self._writer = opener.open()
+        self._writer: Client | None = opener.open()
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +84,8 @@ class Warehouse:
         for _ in range(self._reader_count):
             self._readers.put(None)  # wakes threads that still wait for one: they raise
         with self._write_lock:
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
 
     def beside(self, database: str) -> Warehouse:
         """Open another database of the same warehouse."""
@@ -164,8 +165,13 @@ class Warehouse:
         with self._write_lock:
             if self._closed:
                 raise self._closed_error()
-            with self._translated_errors(writing=True):
-                yield self._writer
+            try:
+                with self._translated_errors(writing=True):
+                    self._writer = self._writer or self._opener.open()
+                    yield self._writer
+            except BaseException:
+                self._writer = self._after_error(self._writer)
+                raise
 
     # ---- reading ----
 
@@ -217,13 +223,28 @@ class Warehouse:
             if self._closed:
                 raise self._closed_error()
             with self._translated_errors():
-                if client is None:
-                    client = self._opener.open()
+                client = client or self._opener.open()
                 yield client
+        except BaseException:
+            client = self._after_error(client)
+            raise
         finally:
             self._readers.put(client)
 
     # ---- errors ----
+
+    def _after_error(self, client: Client | None) -> Client | None:
+        """Return the client to use after an error in a block: with chdb another one, or None to open one later.
+
+        A chdb handle that raised keeps the rows that it had written so far, and gives them to the next question.
+        """
+        if client is None or not self.embedded:
+            return client
+        fresh = None
+        with suppress(Unavailable):
+            fresh = self._opener.open()  # before the other is closed: the engine ends with its last handle
+        client.close()
+        return fresh
 
     def _closed_error(self) -> Unavailable:
         return Unavailable(f"The warehouse at {self.where} is closed", "Open it again with connect().")

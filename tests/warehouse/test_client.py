@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -135,6 +138,66 @@ def test_settings_of_one_query_do_not_persist(dsn: str) -> None:
         with pytest.raises(BadQuery, match="too slow or too large"), warehouse.reader() as client:
             client.query("SELECT number FROM numbers(10)", settings={"max_result_rows": 5})
         assert len(warehouse.query("SELECT number FROM numbers(10)")) == 10
+
+
+ROWS_THEN_ERROR = "SELECT number, throwIf(number = 300000) FROM numbers(1000000)"
+FAILURES: dict[str, Callable[[Warehouse], object]] = {
+    "raises after some rows": lambda w: w.query(ROWS_THEN_ERROR),
+    "raises as Arrow": lambda w: w.arrow(ROWS_THEN_ERROR),
+    "fails to convert a value": lambda w: w.query("SELECT toUInt8(if(number < 90000, '1', 'x')) FROM numbers(100000)"),
+    "has too many rows": lambda w: w.query(
+        "SELECT number FROM numbers(1000000)", settings={"max_result_rows": 70_000, "result_overflow_mode": "throw"}
+    ),
+    "takes too long": lambda w: w.query(
+        "SELECT number, sleepEachRow(0.001) FROM numbers(1000)",
+        settings={"max_execution_time": 0.1, "max_block_size": 10},
+    ),
+    "takes too much memory": lambda w: w.query(
+        "SELECT number, repeat('x', if(number > 500000, 1000000, 1)) FROM numbers(1000000)",
+        settings={"max_memory_usage": 50_000_000, "max_block_size": 1000},
+    ),
+    "raises while its rows stream": lambda w: stream(w, ROWS_THEN_ERROR),
+    "is abandoned while its rows stream": lambda w: stream(w, "SELECT number FROM numbers(1000000)", take=1),
+    "is cancelled by its caller": lambda w: stream(w, "SELECT number FROM numbers(1000000)", error=KeyboardInterrupt()),
+    "is a write that raises": lambda w: w.command(f"INSERT INTO tenants (tenant, version) {ROWS_THEN_ERROR}"),
+    "raises on the writing client": lambda w: write_error(w),
+}
+
+
+def stream(warehouse: Warehouse, sql: str, take: int = 1_000_000, error: BaseException | None = None) -> None:
+    with warehouse.reader() as client, client.query_row_block_stream(sql) as blocks:
+        for _ in itertools.islice(blocks, take):
+            if error is not None:
+                raise error
+
+
+def write_error(warehouse: Warehouse) -> None:
+    with warehouse.writer() as client:
+        client.query(ROWS_THEN_ERROR)
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_question_after_a_failed_one_gets_its_own_rows(warehouse: Warehouse, failure: str) -> None:
+    for _ in range(2):
+        with suppress(DatabaseError, BadQuery, Unavailable, KeyboardInterrupt):
+            FAILURES[failure](warehouse)
+            assert "abandoned" in failure
+        assert warehouse.query("SELECT 7 AS seven") == [{"seven": 7}]
+        with warehouse.writer() as client:
+            assert client.query("SELECT 9").result_rows == [(9,)]
+
+
+def test_the_engine_goes_on_after_an_error_of_its_only_client(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom warehouse.client import connect\n"
+        "with connect(sys.argv[1], database='default') as w:\n"
+        "    w.command('CREATE TABLE t (x UInt8) ENGINE = Memory')\n"
+        "    w.insert_rows('t', [{'x': 1}])\n"
+        "    try:\n        w.command('INSERT INTO nothing SELECT 1')\n"
+        "    except Exception as error:\n        print(type(error).__name__)\n"
+        "    print(w.query('SELECT x FROM t'))\n"
+    )
+    assert run(code, f"chdb://{tmp_path}/w").splitlines() == ["Unavailable", "[{'x': 1}]"]
 
 
 def test_an_error_in_sql_is_the_drivers_error(warehouse: Warehouse) -> None:
