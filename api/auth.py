@@ -17,7 +17,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from contracts.bearer_tokens import TokenVerifier, is_loopback
+from access.authenticator import Authenticator
+from contracts.bearer_tokens import is_loopback
 from contracts.callers import Scope
 from contracts.errors import AccessDenied, BadSetting
 from contracts.settings import Settings
@@ -33,7 +34,7 @@ class CallerReaders:
     """Makes the ledger reader of each caller from its token. Raises BadSetting for an unusable key."""
 
     def __init__(self, settings: Settings, warehouse: Warehouse) -> None:
-        self._tokens = _token_verifier(settings)
+        self._authenticator = _authenticator(settings)
         self._warehouse = warehouse
 
     def reader(self, token: str | None) -> LedgerReader:
@@ -41,9 +42,9 @@ class CallerReaders:
 
         Raises AccessDenied: 401 for no or a bad token, 403 for one that grants nothing.
         """
-        if self._tokens.open:
+        if self._authenticator.open:
             return operator_reader(self._warehouse)
-        caller = self._tokens.caller(token)
+        caller = self._authenticator.caller(token)
         if caller.tenants is None:
             caller.require(Scope.ADMIN)
             return operator_reader(self._warehouse)
@@ -58,18 +59,18 @@ class CallerReaders:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise BadSetting if the API would be open to a network without tokens, or if the key is unusable."""
-    if settings.api_jwt_key is not None:
-        _token_verifier(settings)
-    elif not is_loopback(settings.api_host):
+    """Raise BadSetting if the API would be open to a network without credentials, or if they cannot be verified."""
+    if _authenticator(settings).open and not is_loopback(settings.api_host):
         raise BadSetting(
-            "api_host", settings.api_host, "without api_jwt_key the API listens on loopback only: 127.0.0.1"
+            "api_host",
+            settings.api_host,
+            "without api_jwt_key or keys_file the API listens on loopback only: 127.0.0.1",
         )
 
 
-def _token_verifier(settings: Settings) -> TokenVerifier:
+def _authenticator(settings: Settings) -> Authenticator:
     key = settings.api_jwt_key
-    return TokenVerifier(key.get_secret_value() if key else None, "api_jwt_key")
+    return Authenticator(settings, key.get_secret_value() if key else None, "api_jwt_key")
 
 
 def _caller_reader(

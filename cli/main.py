@@ -21,6 +21,7 @@ from cli.explain import explain
 from cli.fleet import fleet
 from cli.forecast import forecast
 from cli.init import init
+from cli.key import key
 from cli.latency import latency
 from cli.migrate import migrate
 from cli.price import price
@@ -84,6 +85,7 @@ for panel, commands in COMMANDS.items():
 for command in (mlperf, azure, csv, prometheus):
     replay.command()(command)
 app.add_typer(replay, name="replay", rich_help_panel=RUN)
+app.add_typer(key, name="key", rich_help_panel=CHECK)
 
 
 def main() -> None:

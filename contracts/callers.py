@@ -34,6 +34,7 @@ class Scope(StrEnum):
 
 OWN = frozenset({Scope.READ_TENANT, Scope.SEND_USAGE})
 """Scopes of a tenant's own credential."""
+SEND = frozenset({Scope.SEND_USAGE, Scope.SEND_REQUESTS})
 OPERATOR, GATEWAY = "operator", "gateway"
 ROLES: Mapping[str, frozenset[Scope]] = MappingProxyType({
     "admin": frozenset({Scope.READ_FLEET, Scope.READ_FINANCE, Scope.ADMIN}),
@@ -42,7 +43,7 @@ ROLES: Mapping[str, frozenset[Scope]] = MappingProxyType({
     "viewer": frozenset({Scope.READ_FLEET}),
     "tenant": frozenset({Scope.READ_TENANT}),
     OPERATOR: frozenset(Scope) - {Scope.READ_TENANT},
-    GATEWAY: frozenset({Scope.SEND_USAGE, Scope.SEND_REQUESTS}),
+    GATEWAY: SEND,
 })  # fmt: skip
 """Scopes of each role."""
 

@@ -169,13 +169,24 @@ class Settings(BaseSettings):
 
     api_host: str = Field(
         "127.0.0.1",
-        description="Address that the API listens on. Any address other than loopback requires `api_jwt_key`.",
+        description="Address that the API listens on. Any address other than loopback requires `api_jwt_key` or "
+        "`keys_file`.",
     )
     api_port: int = Field(8787, ge=0, le=65_535, description="Port of the API and the web page; 0 picks a free one.")
     api_jwt_key: SecretStr | None = Field(
         None,
         description="Key that verifies bearer tokens: an HS256 secret of 32 bytes or more, or a PEM public key "
         "for RS256 or ES256.",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="File of API keys, which `wattlog key` writes. With it the API and the receivers take keys, and no "
+        "caller without a credential. They read it again when it changes.",
+    )
+    access_log: Path | None = Field(
+        None,
+        description="File to which keys that are made or revoked, refused callers and exports are appended, as lines "
+        "of JSON; empty: `data`/access.jsonl.",
     )
     metrics_host: str = Field("127.0.0.1", description="Address on which a worker or producer serves /metrics.")
     metrics_port: int = Field(
@@ -196,6 +207,11 @@ class Settings(BaseSettings):
     def dsn(self) -> str:
         """DSN of the warehouse; by default that of the embedded one."""
         return self.warehouse_dsn or f"chdb://{(self.data / 'warehouse').absolute()}"
+
+    @property
+    def access_log_path(self) -> Path:
+        """Path of the access log."""
+        return self.access_log or self.data / "access.jsonl"
 
     @property
     def embedded_broker(self) -> bool:

@@ -68,7 +68,7 @@ def build(options: HttpConfig, environment: Environment) -> Listener:
     """Build the listener. Raises BadSetting for an unfit key, or none where a network can reach it."""
     key = options.jwt_key or environment.settings.api_jwt_key
     setting = "produce.http.jwt_key" if options.jwt_key else "api_jwt_key"
-    verifier = Verifier(key.get_secret_value() if key else None, setting)
+    verifier = Verifier(key.get_secret_value() if key else None, setting, environment.settings)
     check_exposure(options.host, verifier)
     return Listener(
         host=options.host,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -11,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from fastapi.testclient import TestClient
 
+from access.api_keys import key_text, new_key, with_key
+from access.keys_file import changing_keys
 from api.auth import check_exposure
 from contracts.errors import BadSetting
 from contracts.settings import Settings
@@ -136,6 +140,19 @@ def test_an_open_api_beyond_loopback_is_refused(host: str) -> None:
     with pytest.raises(BadSetting, match="api_host"):
         check_exposure(Settings(api_host=host))
     check_exposure(Settings(api_host=host, api_jwt_key=SECRET))
+
+
+def test_an_api_key_sees_what_its_tenant_may(open_api: Callable[..., TestClient], tmp_path: Path) -> None:
+    key, path = key_text(bytes(32)), tmp_path / "keys.json"
+    with changing_keys(path) as (keys, replace):
+        replace(with_key(keys, new_key("ui", ["read:tenant"], ["acme"], 1, round(time.time() * 1000), bytes(32))))
+    client = open_api(keys_file=path)
+    check_exposure(Settings(api_host="0.0.0.0", keys_file=path))
+    rows = client.get("/v1/chargeback", headers={"Authorization": f"Bearer {key}"}).json()["rows"]
+    assert {row["tenant"] for row in rows} == {"acme"}
+    for other in (key_text(b"\1" * 32), key[:-1], ""):
+        assert client.get("/v1/chargeback", headers={"Authorization": f"Bearer {other}"}).status_code == 401
+    assert client.get("/v1/chargeback").status_code == 401
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.3.2.1"])

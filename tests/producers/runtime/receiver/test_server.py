@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
-from contracts.errors import BadSetting
+from access.api_keys import key_text, new_key, with_key
+from access.keys_file import changing_keys
+from contracts.errors import AccessDenied, BadSetting
+from contracts.settings import Settings
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.receivers.cloudevents.meter_rules import MeterRule
 from producers.runtime.batching import UsageRow, usage_batch
@@ -131,6 +135,22 @@ def test_no_answer_and_no_log_contains_a_token(guarded: Listener, caplog: pytest
         sent = token(**claims)  # type: ignore[arg-type]
         answer = guarded.post(event(tenant="globex"), authorization=sent)
         assert sent.split()[1] not in answer.text + caplog.text
+
+
+def test_an_api_key_to_send_sends_and_one_to_read_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    for number, scopes, tenants in ((1, ["send:usage"], ["acme"]), (2, ["read:tenant"], ["acme"])):
+        fresh = new_key(f"k{number}", scopes, tenants, 1, round(time.time() * 1000), number.to_bytes(32))
+        with changing_keys(path) as (keys, replace):
+            replace(with_key(keys, fresh))
+    verifier = Verifier(None, settings=Settings(keys_file=path))
+    check_exposure("0.0.0.0", verifier)
+    sender = verifier.caller({"authorization": f"Bearer {key_text((1).to_bytes(32))}"})
+    assert (sender.name, sender.tenant) == ("k1", "acme")
+    for authorization, status in ((f"Bearer {key_text((2).to_bytes(32))}", 403), ("", 401), ("Bearer wl_x", 401)):
+        with pytest.raises(AccessDenied) as refused:
+            verifier.caller({"authorization": authorization})
+        assert refused.value.status == status
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "ingest.example"])
