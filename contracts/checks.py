@@ -158,7 +158,7 @@ def requests(start: I64, first: I64, end: I64, number: I64 | None = None, queue:
         "must lie in [t_start_ms, t_end_ms], or be 0 for unknown",
     )  # fmt: skip
     if number is not None:
-        rows("requests", (number >= 0) & (number <= MAX_TOKENS), number, "give 0 to 2^31-1 requests")
+        rows("requests", (number >= -1) & (number <= MAX_TOKENS), number, "give 0 to 2^31-1 requests, or -1")
     if queue is not None:
         rows(
             "queue_ms", (queue >= -1) & (queue <= MAX_SPAN_MS), queue,

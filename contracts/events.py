@@ -161,7 +161,8 @@ class TokenBatch:
     `t_first_ms` is 0 where the first token's time is unknown.
     A status other than "ok" is a failure; the tokens processed before it still count as work.
     A row may stand for several requests or for part of one, where it is the growth of a server's counters. Then
-    `requests` has the number of requests that ended; None where each row is one request.
+    `requests` has the number of requests that ended; None where each row is one request. -1 takes a request back that
+    was sent before, in a row with the same contents: its counts are subtracted.
 
     Prompt tokens are computed, read from a cache (`cached_tokens`) or computed and written to one
     (`cache_write_tokens`). The other columns are parts of the prompt or of the completion by another measure, and may

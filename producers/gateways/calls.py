@@ -103,7 +103,7 @@ def group_by_workload(
             external = group((deployments.cluster, (EXTERNAL_PREFIX + call.provider)[:MAX_TEXT]))
             external.requests.append(deployments.bound(call.row))
             if call.spend:
-                external.usage.append(_spend_row(call, origin))
+                external.usage.append(spend_row(call, origin))
         else:
             own.append(call.row)
     for key, rows in deployments.group_by_workload(own).items():
@@ -117,13 +117,14 @@ def batches(groups: Sequence[WorkloadRows], node: str) -> Iterator[WorkloadBatch
     Requests and usage get different nodes, because the source of an event writes to one topic only.
     """
     for cluster, workload, requests, usage in sorted(groups, key=lambda group: group[:2]):
-        for request_rows in chunks(requests, _row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
+        for request_rows in chunks(requests, row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
             yield WorkloadBatch(cluster, workload, token_batch(request_rows, 0), node)
-        for usage_rows in chunks(usage, _row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
+        for usage_rows in chunks(usage, row_bytes, max_rows=MAX_ROWS, max_bytes=MAX_BYTES):
             yield WorkloadBatch(cluster, workload, usage_batch(usage_rows, 0), f"{node}#usage")
 
 
-def _row_bytes(row: RequestRow | UsageRow) -> int:
+def row_bytes(row: RequestRow | UsageRow) -> int:
+    """Return an upper bound of the bytes that a row takes in a message."""
     return sum(_size(value) for value in row)
 
 
@@ -134,7 +135,8 @@ def _size(value: object) -> int:
     return sum(_size(k) + _size(v) for k, v in value.items()) if isinstance(value, Mapping) else 8
 
 
-def _spend_row(call: InferenceCall, origin: str) -> UsageRow:
+def spend_row(call: InferenceCall, origin: str) -> UsageRow:
+    """Return the price of a call that an outside provider served, as usage."""
     row, event_id = call.row, call.identities[0][:MAX_TEXT]
     return UsageRow(
         meter=EXTERNAL_SPEND,

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 from contracts.codec import MAX_SOURCE
 from contracts.errors import BadInput
 from contracts.workload_names import UNMATCHED_PREFIX
-from producers.gateways.calls import WorkloadRows
+from producers.gateways.calls import InferenceCall, WorkloadRows
 from producers.gateways.deployments import Deployments
+from producers.gateways.estimates import Replacement, is_report_of_estimate, remember, replacement
 from producers.receivers.request_items import RequestItem
 from producers.runtime.batching import RequestRow
+from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.estimated_calls import is_estimate
 from producers.runtime.event_sequence import source_of
 
 _LONGEST_NODE = "n" * 64
+Sent = TypeVar("Sent")
+"""What a request was sent as, such as its index in the body."""
+
+
+class SortedRequests(NamedTuple):
+    """Requests that are new, reports that replace the estimate of one that is known, and what arrived before."""
+
+    new: list[RequestItem]
+    replacements: list[Replacement]
+    repeated: list[tuple[object, RequestItem]]
+
+
+def sort_requests(
+    items: Iterable[tuple[Sent, RequestItem]], trial: DeduplicationTrial, deployments: Deployments,
+    identity: Callable[[Sent, RequestRow], str],
+) -> SortedRequests:  # fmt: skip
+    """Sort requests by whether they arrived before, and add the new ones to `trial`."""
+    result = SortedRequests([], [], [])
+    for sent, item in items:
+        call = InferenceCall(item.row, (identity(sent, item.row),))
+        if not trial.has(call.identities[0]):
+            trial.add(call.identities, estimated=is_estimate(item.row))
+            if is_estimate(item.row):
+                remember(trial, grouped([item], deployments), call)
+            result.new.append(item)
+        elif is_report_of_estimate(item.row, call.identities, trial) and (new := replacement(trial, call)):
+            result.replacements.append(new)
+        else:
+            result.repeated.append((sent, item))
+    return result
 
 
 def check_source(item: RequestItem, deployments: Deployments) -> None:

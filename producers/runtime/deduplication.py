@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from producers.runtime.batching import RequestRow
+from producers.runtime.estimated_calls import EstimatedCall, EstimatedCalls
 from producers.runtime.series_totals import SeriesTotals, SeriesTrial
 
 MAX_IDENTITIES = 32_768
@@ -34,14 +36,15 @@ class KnownCalls(Protocol):
     """Set of known identities that grows: a `DeduplicationWindow` or a `DeduplicationTrial`."""
 
     def has(self, identity: str) -> bool: ...
-    def add(self, identities: Iterable[str]) -> None: ...
+    def add(self, identities: Iterable[str], *, estimated: bool = False) -> None: ...
+    def is_estimate(self, identity: str) -> bool: ...
 
 
 class DeduplicationWindow:
     """Window of the last `max_identities` identities, to a precision of one part.
 
     `dumped` is the result of an earlier `dump`. Each identity is stored as a digest of 64 bits. Two with the same one
-    would count as one, about once in 10^14 requests.
+    would count as one, about once in 10^14 requests. `estimates` are the calls whose tokens were estimated.
     """
 
     def __init__(self, dumped: bytes = b"", max_identities: int = MAX_IDENTITIES) -> None:
@@ -50,10 +53,12 @@ class DeduplicationWindow:
         """By part: its number, and the digests in it."""
         self._known: set[int] = set()
         self._changed: set[int] = set()
+        self.estimates = EstimatedCalls()
         self._put(np.frombuffer(dumped[: len(dumped) // _BYTES * _BYTES], "<u8").tolist())
 
     def load(self, checkpoints: Mapping[str, bytes]) -> None:
         """Restore the window from the parts that earlier runs stored as checkpoints; other checkpoints are ignored."""
+        self.estimates.load(checkpoints)
         stored = [
             np.frombuffer(value, "<u8").tolist()
             for name, value in checkpoints.items()
@@ -70,8 +75,11 @@ class DeduplicationWindow:
     def has(self, identity: str) -> bool:
         return _digest(identity) in self._known
 
-    def add(self, identities: Iterable[str]) -> None:
-        """Add identities; the oldest parts are dropped to make room."""
+    def is_estimate(self, identity: str) -> bool:
+        return self.estimates.get(_digest(identity)) is not None
+
+    def add(self, identities: Iterable[str], *, estimated: bool = False) -> None:
+        """Add identities; the oldest parts are dropped to make room. A trial says which calls were estimated."""
         self._put(_digest(identity) for identity in identities)
 
     def forget(self, identities: Iterable[str]) -> None:
@@ -95,11 +103,12 @@ class DeduplicationWindow:
             f"{CHECKPOINT_PREFIX}{number % slots}": np.array([number, *digests], "<u8").tobytes()
             for number, digests in self._parts
             if number in self._changed
-        }
+        } | self.estimates.changed_parts()
 
     def mark_stored(self) -> None:
         """Note that the result of `changed_parts` is on disk."""
         self._changed.clear()
+        self.estimates.mark_stored()
 
     def _put(self, digests: Iterable[int]) -> None:
         for digest in digests:
@@ -123,18 +132,61 @@ class DeduplicationTrial:
 
     def __init__(self, window: DeduplicationWindow, totals: SeriesTotals | None = None) -> None:
         self._window = window
-        self.series = SeriesTrial(SeriesTotals() if totals is None else totals)
+        self._totals = SeriesTotals() if totals is None else totals
+        self.series = SeriesTrial(self._totals)
         self.added: list[str] = []
         self._new: set[str] = set()
+        self._estimated: set[str] = set()
+        self._estimates: dict[int, tuple[EstimatedCall | None, EstimatedCall | None]] = {}
+
+    @property
+    def changes(self) -> list[tuple[Any, Any]]:
+        """Stores that it would change, with the old and the new value of each key."""
+        return [(self._totals, self.series.changes), (self._window.estimates, self._estimates)]
 
     def has(self, identity: str) -> bool:
         return identity in self._new or self._window.has(identity)
 
-    def add(self, identities: Iterable[str]) -> None:
+    def is_estimate(self, identity: str) -> bool:
+        return identity in self._estimated or self._estimate(_digest(identity)) is not None
+
+    def add(self, identities: Iterable[str], *, estimated: bool = False) -> None:
         for identity in identities:
             if not self.has(identity):
                 self._new.add(identity)
                 self.added.append(identity)
+                if estimated and not identity.startswith(MARK):
+                    self._estimated.add(identity)
+
+    def remember_estimate(
+        self, cluster: str, workload: str, row: RequestRow, spend: str, identities: Iterable[str]
+    ) -> None:
+        """Remember what is sent for a call whose tokens were estimated."""
+        digests = [_digest(identity) for identity in identities if not identity.startswith(MARK)]
+        call = EstimatedCall.of(cluster, workload, row, spend, digests)
+        for digest in digests:
+            self._estimates[digest] = (self._window.estimates.get(digest), call)
+
+    def take_estimate(self, identities: Iterable[str]) -> EstimatedCall | None:
+        """Return what was sent for an estimated call, and forget it: a report takes its place. None for none."""
+        estimates = (self._estimate(_digest(identity)) for identity in identities)
+        call = next((call for call in estimates if call is not None), None)
+        for digest in call.identities if call else ():
+            self._estimates[digest] = (self._window.estimates.get(digest), None)
+        if call:
+            self._estimated = {one for one in self._estimated if _digest(one) not in call.identities}
+        return call
+
+    def commit(self) -> None:
+        """Add all of it to the window and the totals."""
+        self._window.add(self.added)
+        for store, changes in self.changes:
+            store.apply(changes)
+
+    def _estimate(self, digest: int) -> EstimatedCall | None:
+        if digest in self._estimates:
+            return self._estimates[digest][1]
+        return self._window.estimates.get(digest)
 
 
 def _digest(identity: str) -> int:

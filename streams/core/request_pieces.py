@@ -78,7 +78,7 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
 
     Prompt work ran over [start, first), completion work over [first, end); both over [start, end) where the first
     token's time is unknown. Tokens are spread twice, as integers and in thousandths: the thousandths carry work into
-    windows that get no integer token.
+    windows that get no integer token. A row that takes a request back has the pieces of the request, subtracted.
     """
     first = c.begin_ms // window_ms
     crosses = np.maximum(c.end_ms - 1, c.begin_ms) // window_ms > first
@@ -91,14 +91,23 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
     failures = failed(c) * number
     amounts[REQUEST_MS] = np.maximum(c.end_ms - c.begin_ms, 1)[uncut] * number[uncut]
     amounts[REQUESTS], amounts[FAILURES] = number[uncut], failures[uncut]
-    if len(uncut) == len(first):
-        return uncut, first, amounts
-    cut = np.flatnonzero(crosses)
-    row, window, parts = _cut(c, cut, number[cut], failures[cut], window_ms)
-    return (
-        np.concatenate([uncut, cut[row]]), np.concatenate([first[uncut], window]),
-        np.concatenate([amounts, parts], axis=1),
-    )  # fmt: skip
+    row, window = uncut, first
+    if len(uncut) < len(first):
+        cut = np.flatnonzero(crosses)
+        of_cut, window, parts = _cut(c, cut, number[cut], failures[cut], window_ms)
+        row, window = np.concatenate([uncut, cut[of_cut]]), np.concatenate([first[uncut], window])
+        amounts = np.concatenate([amounts, parts], axis=1)
+    if (number < 0).any():
+        amounts[:REQUEST_MS] *= np.where(number < 0, -1, 1)[row]  # The last three are products with the number already.
+    return row, window, amounts
+
+
+def signed_tokens(c: TokenColumns) -> I64:
+    """Return the tokens of rows, negative where a row takes a request back."""
+    if c.requests is None or (c.requests >= 0).all():
+        return c.tokens
+    signed: I64 = np.where(c.requests < 0, -c.tokens, c.tokens)
+    return signed
 
 
 def failed(c: TokenColumns) -> npt.NDArray[np.bool_]:
@@ -177,7 +186,8 @@ def _texts(pieces: Sequence[RequestPieces], texts: Sequence[TextColumn | None]) 
 def _merge_keys(rows: Table, token_row: Index) -> tuple[Table, Index]:
     """Merge requests with the same id, tenant, model and end into one row, so that none replaces another in the table.
 
-    It gets the start, session, trace and status of the earliest, and the sum of their work.
+    It gets the start, session, trace and status of the earliest, and the sum of their work: of an estimate, its row
+    that takes it back and the report that replaces it, the report's.
     """
     n = length(rows)
     keys = list(zip(*(_listed(rows[c]) for c in _KEY), strict=True))
@@ -217,9 +227,25 @@ def with_energy(rows: Table, attribution: Attribution, work_row: Index, *, compl
     if not length(rows):
         none = np.zeros(0, np.int64)
         return {**rows, "active_uj": none, "idle_uj": none}
-    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _WORK[COMPUTED_M : REQUEST_MS + 1]])
+    amounts = _work_amounts(rows)
     active_uj, idle_uj = attribute_requests(attribution, work_row, amounts, _canonical(rows), complete=complete)
     return {**rows, "active_uj": active_uj, "idle_uj": idle_uj}
+
+
+def _work_amounts(rows: Table) -> I64:
+    """Return the amounts that work is worked out from. What late rows correct of a request counts in its first row."""
+    amounts = np.stack([np.asarray(rows[name], np.int64) for name in _WORK[COMPUTED_M : REQUEST_MS + 1]])
+    late_id = np.asarray(rows.get("late_id", 0))
+    if not ((amounts[REQUEST_MS - COMPUTED_M] <= 0) & (late_id > 0)).any():
+        return np.maximum(amounts, 0)
+    keys = list(zip(*(_listed(rows[c]) for c in _KEY), strict=True))
+    first: dict[object, int] = {}
+    for i in np.argsort(late_id, kind="stable").tolist():
+        first.setdefault(keys[i], i)
+    sums, into = np.zeros_like(amounts), np.array([first[key] for key in keys], np.intp)
+    for total, amount in zip(sums, amounts, strict=True):
+        np.add.at(total, into, amount)
+    return np.maximum(sums, 0)
 
 
 def work_row_of(rows: Table, attribution: Attribution, facts: Facts) -> Index:

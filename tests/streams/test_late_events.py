@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from contracts import topics
+from producers.runtime.batching import RequestRow, token_batch
 from streams.core.decoding import RejectedMessage
 from tests.streams.driven_worker import T0, Driven, by_day, by_hour, days, hours, ledger, settings
 from tests.streams.sample_log import Sent, interval, request, two_windows
@@ -14,6 +17,8 @@ from tests.support.partition_log import power
 from tests.support.waiting import until
 from warehouse.audit.conservation import audit
 from warehouse.client import Warehouse
+from warehouse.ledger import ledger_queries
+from warehouse.periods import Period
 from warehouse.reader import operator_reader
 
 
@@ -55,6 +60,34 @@ def test_a_late_message_restates_the_ledger_and_its_hour(warehouse: Warehouse) -
     revisions = warehouse.query("SELECT DISTINCT window_start, revision FROM ledger FINAL ORDER BY window_start")
     assert [r["revision"] for r in revisions] == [2, 0]
     assert audit(operator_reader(warehouse)).ok
+
+
+def test_a_report_that_replaces_an_estimate_in_a_final_window_leaves_one_request_with_its_tokens(
+    warehouse: Warehouse,
+) -> None:
+    sent = Sent()
+    sent.power(interval(1))
+    estimate = RequestRow(
+        tenant="acme", model="m", request_id="r1", t_start_ms=T0 + 1_000, t_first_ms=0, t_end_ms=T0 + 9_000,
+        prompt_tokens=300, cached_tokens=0, completion_tokens=40, estimated_prompt_tokens=300, session_id="s1",
+    )  # fmt: skip
+    report = estimate._replace(prompt_tokens=90, completion_tokens=30, estimated_prompt_tokens=0)
+    sent.log.append(token_batch([estimate], 0))
+    sent.complete_to(20)
+    driven = Driven(warehouse, sent.log)
+
+    def replaced() -> None:
+        sent.log.append(replace(token_batch([estimate, report], 0), requests=np.array([-1, 1])), source="report")
+
+    _run(driven, replaced)
+    reader = operator_reader(warehouse)
+    [one] = ledger_queries.requests(reader, Period(T0, T0 + 60_000)).rows
+    assert (one.prompt_tokens, one.completion_tokens, one.estimated_prompt_tokens) == (90, 30, 0)
+    [row] = warehouse.query(
+        "SELECT sum(requests) AS n, sum(active_uj + idle_uj) AS uj FROM ledger FINAL WHERE tenant != '__idle__'"
+    )
+    assert (row["n"], row["uj"]) == (1, one.active_uj + one.idle_uj)
+    assert audit(reader).ok
 
 
 def test_a_late_message_is_committed_only_after_its_restatement(warehouse: Warehouse) -> None:

@@ -7,6 +7,7 @@ The callback leaves a file after minutes.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from stat import S_ISREG
 
@@ -14,13 +15,13 @@ import msgspec
 
 from contracts.errors import Unavailable
 from producers.api import PollResult
-from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
+from producers.gateways.estimates import call_batches
 from producers.gateways.litellm.callback import DROPPED
 from producers.gateways.litellm.payloads import ORIGIN, LiteLLMReader
 from producers.gateways.remarks import FirstRemarks
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import DeduplicationWindow
+from producers.runtime.deduplication import DeduplicationTrial, DeduplicationWindow
 
 READ_BYTES = 2**20
 """Bytes read in one step. A longer line is refused."""
@@ -30,10 +31,11 @@ MAX_UNREADABLE = 1_000
 
 
 class CallbackFolderCheckpoint(msgspec.Struct, frozen=True):
-    """The offset up to which each file was read, and the recent calls (`DeduplicationWindow.dump`)."""
+    """The offset up to which each file was read, the recent calls (`DeduplicationWindow.dump`) and their estimates."""
 
     offsets: dict[str, int]
     recent: bytes = b""
+    estimates: dict[str, bytes] = {}
 
 
 class FolderLines(msgspec.Struct):
@@ -71,13 +73,16 @@ class CallbackFolder:
             hint = "Does LiteLLM's callback write there, and may this user read and delete its files?"
             raise Unavailable(f"The folder {self._folder} cannot be read: {error.strerror}", hint) from error
         recent = DeduplicationWindow(before.recent)
-        result = self._reader.payloads(block.lines, recent, clock.wall_ms() + self._ahead_ms)
-        workload_batches = list(batches(group_by_workload(result.calls, self._deployments, ORIGIN), self.name))
-        after = msgspec.msgpack.encode(CallbackFolderCheckpoint(offsets, recent.dump()))
+        recent.estimates.load(before.estimates)
+        trial = DeduplicationTrial(recent)
+        result = self._reader.payloads(block.lines, trial, clock.wall_ms() + self._ahead_ms)
+        calls = call_batches(result.calls, result.reports, trial, self._deployments, ORIGIN, self.name)
+        trial.commit()
+        after = msgspec.msgpack.encode(CallbackFolderCheckpoint(offsets, recent.dump(), recent.estimates.parts()))
         notes = [*self._remarks.new(result.remarks), *self._deployments.new_notes()]
         return PollResult(
-            workload_batches, after, block.left_bytes <= 0, [*block.refused, *result.refused], notes,
-            skipped=result.skipped, corrected=result.corrected,
+            calls.batches, after, block.left_bytes <= 0, [*block.refused, *result.refused], notes,
+            skipped=calls.skipped + Counter(result.skipped), corrected=calls.corrected + Counter(result.corrected),
         )  # fmt: skip
 
     def _read(self, offsets: dict[str, int], now_ms: int) -> tuple[FolderLines, dict[str, int]]:

@@ -18,10 +18,12 @@ import msgspec
 from contracts.errors import BadInput
 from producers.common.json_text import decode_or_repair, json_elements
 from producers.gateways.calls import InferenceCall, check_end_ms
+from producers.gateways.estimates import is_report_of_estimate
 from producers.gateways.litellm.identities import call_identities, is_double
 from producers.gateways.litellm.payload_fields import LiteLLMRules, PayloadFields
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
 from producers.runtime.deduplication import REPEATED, KnownCalls
+from producers.runtime.estimated_calls import is_estimate
 from producers.runtime.refusals import describe, read_each, shorten
 
 __all__ = ["LiteLLMCalls", "LiteLLMReader", "LiteLLMRules"]
@@ -36,10 +38,12 @@ CALL_TYPE, BATCH = "call_type", "batch"
 class LiteLLMCalls(NamedTuple):
     """New calls, errors of payloads that could not be read, and by reason those that do not count or were corrected.
 
-    `remarks` are sentences for the log, each of which is worth being logged once.
+    `reports` are calls that are known by an estimate, which they can replace. `remarks` are sentences for the log, each
+    of which is worth being logged once.
     """
 
     calls: list[InferenceCall]
+    reports: list[InferenceCall]
     refused: list[str]
     skipped: Mapping[str, int]
     corrected: Mapping[str, int]
@@ -69,7 +73,7 @@ class LiteLLMReader:
 
         A payload that cannot be read, or that ended after `latest_ms` (epoch ms), is refused alone.
         """
-        calls, refused, skipped = list[InferenceCall](), list[str](), Counter[str]()
+        calls, reports, refused, skipped = list[InferenceCall](), list[InferenceCall](), list[str](), Counter[str]()
         corrected, remarks = Counter[str](), dict[str, None]()
 
         def read(payload: object) -> InferenceCall | None:
@@ -90,12 +94,14 @@ class LiteLLMReader:
         for call in read_each(payloads, read, refused):
             if call is None:
                 continue
-            if is_double(call, recent):
+            if is_report_of_estimate(call.row, call.identities, recent):
+                reports.append(call)
+            elif is_double(call, recent):
                 skipped[REPEATED] += 1
             else:
                 calls.append(call)
-            recent.add(call.identities)
-        return LiteLLMCalls(calls, refused, skipped, corrected, list(remarks))
+            recent.add(call.identities, estimated=is_estimate(call.row))
+        return LiteLLMCalls(calls, reports, refused, skipped, corrected, list(remarks))
 
     def call(self, payload: object) -> InferenceCall:
         """Return the call of one payload. Raises BadInput that names the field, its value and what would be right."""

@@ -25,11 +25,12 @@ from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, Workload
 from producers.common.chunks import chunks
 from producers.gateways.calls import batches
 from producers.gateways.deployments import Deployments
+from producers.gateways.estimates import REPLACED, replacement_batches
 from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, MeterRules
 from producers.receivers.cloudevents.request_rules import RequestRules
 from producers.receivers.request_items import RequestItem
-from producers.receivers.request_rows import check_source, grouped, identity_of
-from producers.runtime.batching import UsageRow, text_bytes, usage_batch
+from producers.receivers.request_rows import check_source, grouped, identity_of, sort_requests
+from producers.runtime.batching import RequestRow, UsageRow, text_bytes, usage_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.receiver.problems import InvalidValue, Rejected
 from producers.runtime.refusals import describe
@@ -106,10 +107,12 @@ def cloudevents_route(
         usage = [WorkloadBatch(cluster, workload, usage_batch(rows, 0)) for workload, rows in _by_workload(metered)]
         if requests is None or not called:
             return ParsedRequest(usage)
-        new = _new(called, trial)
-        skipped = {REPEATED: len(called) - len(new)} if len(new) < len(called) else {}
-        tokens = batches(grouped(new, requests.deployments), "")
-        return ParsedRequest([*usage, *tokens], (), skipped, requests.deployments.new_notes())
+        new, replaced, repeated = sort_requests(called, trial, requests.deployments, _identity)
+        skipped = {REPEATED: len(repeated)} if repeated else {}
+        corrected = {REPLACED: len(replaced)} if replaced else {}
+        tokens = [*batches(grouped(new, requests.deployments), ""), *replacement_batches(replaced, "")]
+        notes = requests.deployments.new_notes()
+        return ParsedRequest([*usage, *tokens], (), skipped, notes, corrected=corrected)
 
     def reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
         return Reply(accepted_status)
@@ -118,15 +121,9 @@ def cloudevents_route(
     return Route(PATH, "cloudevents", bodies, parse, reply)
 
 
-def _new(called: Sequence[tuple[CloudEvent, RequestItem]], trial: DeduplicationTrial) -> list[RequestItem]:
-    """Return the requests of events that did not arrive before. An id is a source's and a tenant's own."""
-    new = []
-    for event, item in called:
-        identity = f"event {len(event.source)} {event.source} {identity_of(item.row)}"
-        if not trial.has(identity):
-            trial.add((identity,))
-            new.append(item)
-    return new
+def _identity(event: CloudEvent, row: RequestRow) -> str:
+    """Return the identity of the request of an event. An id is a source's and a tenant's own."""
+    return f"event {len(event.source)} {event.source} {identity_of(row)}"
 
 
 def _by_workload(metered: Sequence[MeteredRow]) -> Iterator[tuple[str, list[UsageRow]]]:

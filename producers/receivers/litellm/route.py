@@ -6,14 +6,15 @@ A sender that got 503, or no answer, sends its payloads again. They are recognis
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from contracts.errors import BadInput
 from producers.api import ParsedRequest, ReceivedRequest, Route
-from producers.gateways.calls import batches, group_by_workload
 from producers.gateways.deployments import Deployments
+from producers.gateways.estimates import call_batches
 from producers.gateways.litellm.payloads import ORIGIN, LiteLLMReader, LiteLLMRules
 from producers.gateways.remarks import FirstRemarks
 from producers.runtime.deduplication import DeduplicationTrial
@@ -40,8 +41,9 @@ def _parse(
     result = LiteLLMReader(rules, sent.caller.payer, sent.caller.name or ORIGIN).body(
         sent.body, trial, sent.now_ms + ahead_ms
     )
-    if result.refused and not result.calls and not result.skipped:
+    if result.refused and not (result.calls or result.reports or result.skipped):
         raise BadInput("body", f"{len(result.refused)} payloads", f"none can be read: {result.refused[0]}")
-    workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
+    sent_calls = call_batches(result.calls, result.reports, trial, deployments, ORIGIN, "")
     notes = [*remarks.new(result.remarks), *deployments.new_notes()]
-    return ParsedRequest(workload_batches, result.refused, result.skipped, notes, corrected=result.corrected)
+    skipped, corrected = sent_calls.skipped + Counter(result.skipped), sent_calls.corrected + Counter(result.corrected)
+    return ParsedRequest(sent_calls.batches, result.refused, skipped, notes, corrected=corrected)

@@ -19,8 +19,9 @@ from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
 from producers.common.json_text import decode_or_repair, json_items
 from producers.gateways.calls import batches
 from producers.gateways.deployments import Deployments
+from producers.gateways.estimates import REPLACED, replacement_batches
 from producers.receivers.request_items import FIELDS, PROMPT_FIELDS, ItemReader, RequestItem
-from producers.receivers.request_rows import check_source, grouped, identity_of
+from producers.receivers.request_rows import check_source, grouped, identity_of, sort_requests
 from producers.runtime.batching import token_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.receiver.problems import InvalidValue, Rejected, quote_value
@@ -30,6 +31,8 @@ PATH = "/v1/requests"
 JSON, LINES, JSONL = "application/json", "application/x-ndjson", "application/jsonl"
 MAX_NAMED = 1_000
 """Refused items and duplicates that one answer names."""
+_ALWAYS = ("accepted", "duplicates", "refused")
+"""Counts that each answer has; the rest is there where it is not empty."""
 MAX_NAMES = 50
 """Names of unknown fields that one answer gives, and that the log of a run names."""
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}")
@@ -90,11 +93,11 @@ def _parse(
         except Exception as error:
             errors.append(_invalid(error, index))
     items = list(_valid(items, errors))
-    new, repeated = _new(items, trial)
+    new, replaced, repeated = sort_requests(items, trial, deployments, lambda _, row: identity_of(row))
     if errors and not items:
         raise Rejected.invalid(errors)
     answer = {
-        "accepted": len(new), "duplicates": len(repeated), "refused": len(errors),
+        "accepted": len(new), "duplicates": len(repeated), "refused": len(errors), "replaced_estimates": len(replaced),
         "duplicate_items": [{"index": n, "request_id": item.row.request_id} for n, item in repeated[:MAX_NAMED]],
         "errors": [error.as_json() for error in errors[:MAX_NAMED]],
         "unknown_fields": sorted(unknown)[:MAX_NAMES], "dropped_texts": sorted(prompts),
@@ -103,15 +106,21 @@ def _parse(
              for name in names.new(unknown)]  # fmt: skip
     notes += [f"the field {name!r} holds a prompt or an answer: it is dropped; send counts only"
               for name in names.new(prompts)]  # fmt: skip
-    workload_batches = list(batches(grouped(new, deployments), ""))
+    workload_batches = [*batches(grouped(new, deployments), ""), *replacement_batches(replaced, "")]
     notes += deployments.new_notes()
     skipped = {REPEATED: len(repeated)} if repeated else {}
-    return ParsedRequest(workload_batches, [str(error) for error in errors], skipped, notes, answer)
+    corrected = {REPLACED: len(replaced)} if replaced else {}
+    refused = [str(error) for error in errors]
+    return ParsedRequest(workload_batches, refused, skipped, notes, answer, corrected=corrected)
 
 
 def _reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
     """Return the counts, and what was refused, known before or not read."""
-    return Reply(202, msgspec.json.encode({name: value for name, value in parsed.answer.items() if value != []}), JSON)
+    return Reply(
+        202,
+        msgspec.json.encode({name: value for name, value in parsed.answer.items() if value or name in _ALWAYS}),
+        JSON,
+    )
 
 
 def _decode(body: bytes) -> Any:
@@ -141,22 +150,6 @@ def _valid(items: Sequence[tuple[int, RequestItem]], errors: list[InvalidValue])
             errors.append(_invalid(BadInput(error.field, "(see the fix)", error.fix), index))
             continue
         yield index, item
-
-
-def _new(
-    items: Sequence[tuple[int, RequestItem]], trial: DeduplicationTrial
-) -> tuple[list[RequestItem], list[tuple[int, RequestItem]]]:
-    """Return the items that are new, and those that arrived before."""
-    new: list[RequestItem] = []
-    repeated: list[tuple[int, RequestItem]] = []
-    for index, item in items:
-        identity = identity_of(item.row)
-        if trial.has(identity):
-            repeated.append((index, item))
-        else:
-            trial.add((identity,))
-            new.append(item)
-    return new, repeated
 
 
 def _invalid(error: Exception, index: int) -> InvalidValue:

@@ -18,8 +18,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from contracts.errors import Unavailable, WattlogError
 from producers.runtime.clock import Clock
@@ -27,7 +26,7 @@ from producers.runtime.deduplication import MARK, DeduplicationWindow
 from producers.runtime.event_sequence import Sequencer
 from producers.runtime.outbox import Outbox
 from producers.runtime.receiver.problems import RETRY_S, Rejected
-from producers.runtime.series_totals import SeriesTotals, TotalChanges
+from producers.runtime.series_totals import SeriesTotals
 from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
@@ -54,20 +53,24 @@ class NumberedOutbox(Outbox, Protocol):
     def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range: ...
 
 
+Changes = Sequence[tuple[Any, Mapping[int, Any]]]
+"""Stores (`SeriesTotals`, `EstimatedCalls`) with the old and the new value of each key."""
+
+
 class PendingRequest:
     """Request that waits for the acknowledgement of its messages.
 
     `answer` is called with None when the brokers have acknowledged all of them, else with the error. `identities` are
-    new to the deduplication window; `changes` set the totals of counters. With `has_repeats`, some items arrived
-    before: then the request also waits for all messages that were stored before it.
+    new to the deduplication window; `changes` are a trial's. With `has_repeats`, some items arrived before: then the
+    request also waits for all messages that were stored before it.
     """
 
     def __init__(
         self, messages: Sequence[Outgoing], answer: Callable[[WattlogError | None], None],
-        identities: Sequence[str] = (), has_repeats: bool = False, changes: TotalChanges = MappingProxyType({}),
+        identities: Sequence[str] = (), has_repeats: bool = False, changes: Changes = (),
     ) -> None:  # fmt: skip
         self.messages, self.answer, self.identities, self.has_repeats = messages, answer, identities, has_repeats
-        self.changes = changes
+        self.changes = [(store, values) for store, values in changes if values]
         self.left = len(messages) + (1 if has_repeats else 0)
 
     @property
@@ -133,14 +136,14 @@ class DeliveryQueue:
         identities: Sequence[str] = (),
         *,
         has_repeats: bool = False,
-        changes: TotalChanges = MappingProxyType({}),
+        changes: Changes = (),
     ) -> None:
         """Return when the brokers have acknowledged these messages; with `has_repeats`, all earlier messages too.
 
         Raises Rejected (503) where they have not within `timeout_s` or the queue is full, Unavailable where they could
         not be stored or sent. In each case the client may send them again: they count once.
         """
-        if not messages and not identities and not has_repeats and not changes:
+        if not messages and not identities and not has_repeats and not any(values for _, values in changes):
             return
         if self.failed:
             raise self.failed
@@ -270,7 +273,8 @@ class DeliveryQueue:
                 continue
             accepted.append(request)
             self._window.add(request.identities)
-            self._totals.apply(request.changes)
+            for store, values in request.changes:
+                store.apply(values)
             for message in request.messages:
                 event_numbers.append((message.source, self._numbers.next(message.source, message.topic)))
                 messages.append(message.renumber(self._numbers.epoch, event_numbers[-1][1]))
@@ -284,7 +288,8 @@ class DeliveryQueue:
                 self._numbers.take_back(source, seq)
             for request in reversed(accepted):
                 self._window.forget(request.identities)
-                self._totals.undo(request.changes)
+                for store, values in request.changes:
+                    store.undo(values)
                 request.answer(error)
             return
         spool_number = iter(spool_numbers)
@@ -298,12 +303,12 @@ class DeliveryQueue:
                 request.answer(None)
 
     def _check_identities(self, request: PendingRequest) -> None:
-        """Raise Rejected (503) for an identity or a total that another request added while this one was parsed.
+        """Raise Rejected (503) for what another request added or changed while this one was parsed.
 
         When the client sends the request again, that item is skipped.
         """
         items = (identity for identity in request.identities if not identity.startswith(MARK))
-        if any(map(self._window.has, items)) or not self._totals.fits(request.changes):
+        if any(map(self._window.has, items)) or not all(store.fits(values) for store, values in request.changes):
             raise Rejected(
                 503, "under-way", "Another request has just brought some of this; send it again, it counts once.",
                 retry_s=1,

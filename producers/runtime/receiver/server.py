@@ -167,7 +167,7 @@ class RequestHandler:
         messages = await run_in_threadpool(unnumbered_messages, route.kind, self._node, parsed.batches)
         await self._delivery_queue.send(
             messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,
-            changes=trial.series.changes,
+            changes=trial.changes,
         )  # fmt: skip
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))

@@ -236,7 +236,10 @@ def token_weights(columns: list[I64], weight: Callable[..., tuple[int, int, int,
 
 
 def work_of(weights: I64, amounts: I64) -> I64:
-    """Return work in thousandths: floor(weights . thousandths of amounts / 1000), without large products."""
+    """Return work in thousandths: floor(weights . thousandths of amounts / 1000), without large products.
+
+    It is never below 0: where more was taken back than is stored, the tokens show it.
+    """
     units, thousandths = np.divmod(amounts[COMPUTED_M : REQUEST_MS + 1], 1000)
     work: I64 = (weights * units).sum(axis=0) + (weights * thousandths).sum(axis=0) // 1000
-    return work
+    return np.maximum(work, 0)
