@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
-from contracts.errors import LedgerError
 from contracts.events import LABELS, TOKEN_COLUMNS, TOKENS
 from contracts.joined_batches import TokenColumns
-from contracts.rows import KEYS, Column, Table, length
+from contracts.rows import KEYS, Table, length
 from contracts.units import I64
 from streams.core.attribution.attribute import Attribution, attribute_requests
 from streams.core.attribution.facts import (
@@ -27,11 +26,9 @@ from streams.core.attribution.facts import (
     PROMPT,
     REQUEST_MS,
     REQUESTS,
-    Facts,
     Index,
     Product,
     product_columns,
-    products_of,
 )  # fmt: skip
 from streams.core.equal_runs import run_ends
 from streams.core.request_labels import RequestLabels, TextColumn
@@ -246,63 +243,6 @@ def _work_amounts(rows: Table) -> I64:
     for total, amount in zip(sums, amounts, strict=True):
         np.add.at(total, into, amount)
     return np.maximum(sums, 0)
-
-
-def work_row_of(rows: Table, attribution: Attribution, facts: Facts) -> Index:
-    """Return, for rows of request_energy, the index of the attribution's (window, workload, tenant, product) of each.
-
-    Requests have all dimensions, products those that the ledger kept when the window was closed: a request is part of
-    the first product that agrees with it in all that the product has.
-    """
-    keys = attribution.group_keys
-    group = keys.group(np.asarray(rows["window_start"], np.int64), _subject_codes(rows, facts.subjects))
-    tenant, requested = _codes(rows["tenant"], facts.tenants), products_of(rows)
-    work_row = np.full(len(group), -1, np.intp)
-    known = {product: code for code, product in enumerate(facts.products)}
-    for kept in _kept_dimensions(facts.products):
-        product = [known.get(tuple(x if k else "" for x, k in zip(p, kept, strict=True)), -1) for p in requested.names]
-        code = np.array(product or [-1], np.int64)[requested.codes]
-        left = np.flatnonzero((work_row < 0) & (code >= 0))
-        key = keys.work(group[left], tenant[left], code[left])
-        at = np.searchsorted(attribution.work_key, key)
-        is_member = np.append(attribution.work_key, -1)[at] == key
-        work_row[left[is_member]] = at[is_member]
-    if (work_row < 0).any():
-        raise LedgerError(f"{int((work_row < 0).sum())} stored requests belong to no stored tokens of their window")
-    return work_row
-
-
-def _kept_dimensions(products: Sequence[Product]) -> list[tuple[bool, ...]]:
-    """Return which parts of a product the ledger may have kept: all that any product has first, then each one's."""
-    has = {(True, *map(bool, product[1:])) for product in products}
-    return [tuple(map(any, zip(*has, strict=True))), *sorted(has, reverse=True)] if has else []
-
-
-def _codes(column: Column, names: Sequence[str]) -> I64:
-    """Return a text column as codes into `names`, which contains all of its texts."""
-    code_of = {name: i for i, name in enumerate(names)}
-    c = _coded(column)
-    codes: I64 = np.array([code_of.get(name, -1) for name in c.names] or [-1], np.int64)[c.codes]
-    return codes
-
-
-def _subject_codes(rows: Table, subjects: Sequence[tuple[str, str]]) -> I64:
-    clusters, workloads = (
-        DictionaryColumn.concat([_coded(rows["cluster"])]),
-        DictionaryColumn.concat([_coded(rows["workload"])]),
-    )
-    cluster_of = {name: i for i, name in enumerate(clusters.names)}
-    workload_of = {name: i for i, name in enumerate(workloads.names)}
-    code_of = np.full((len(cluster_of), len(workload_of)), -1, np.int64)
-    for i, (cluster, workload) in enumerate(subjects):
-        if cluster in cluster_of and workload in workload_of:
-            code_of[cluster_of[cluster], workload_of[workload]] = i
-    codes: I64 = code_of[clusters.codes, workloads.codes]
-    return codes
-
-
-def _coded(column: Column) -> DictionaryColumn[str]:
-    return column if isinstance(column, DictionaryColumn) else DictionaryColumn.of(column)  # type: ignore[arg-type]
 
 
 def _all_differ(id_hash: I64, window_start: I64) -> bool:

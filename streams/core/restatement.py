@@ -18,7 +18,8 @@ from streams.core import row_versions
 from streams.core.attribution.attribute import attribute
 from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Tokens, products_of
 from streams.core.attribution.policy import Policy
-from streams.core.request_pieces import with_energy, work_row_of
+from streams.core.request_pieces import with_energy
+from streams.core.stored_requests import work_row_of
 
 
 def facts_of(gpu_energy: Table, token_usage: Table) -> Facts:
@@ -86,7 +87,8 @@ def restate(stored: dict[str, Table], policy: Policy, epoch: int, **provenance: 
     out = {"ledger": ledger}
     if length(stored["request_energy"]):
         # Some may be missing: a worker may not have kept single requests, and rows expire.
-        work_row = work_row_of(stored["request_energy"], attribution, facts)
+        late_id = np.asarray(stored["token_usage"]["late_id"], np.int64)
+        work_row = work_row_of(stored["request_energy"], attribution, facts, late_id)
         requests = with_energy(stored["request_energy"], attribution, work_row, complete=False)
         out["request_energy"] = conform("request_energy", stamped(requests))
     return out

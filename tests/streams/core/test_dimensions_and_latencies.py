@@ -182,3 +182,27 @@ def test_histograms_are_divided_over_hardware_types_and_sum_to_the_requests() ->
     store = run(rows, ["H100", "A100", "A100"], 1, 0)
     by_hardware = {r["hardware"]: sum(r["request_duration"].values()) for r in store.live("ledger") if r["requests"]}
     assert by_hardware == {"H100": 2, "A100": 5}
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(st.lists(requests(), min_size=1, max_size=6), st.lists(requests(), min_size=1, max_size=6))
+def test_requests_keep_their_product_where_the_setting_changed_before_a_late_event(rows, late):
+    log = Log()
+    log.append(power([interval("g0", "H100", t0) for t0 in range(T0, T0 + 60_000, 10_000)], T0 + 60_000))
+    log.append(token_batch(rows, 0))
+    log.append(token_batch([], T0 + 200_000))
+    first = Worker(log, config=PartitionConfig(window_ms=WINDOW_MS, lateness_ms=0, dimensions=LEDGER))
+    first.run()
+    log.append(token_batch(late, 0), source="late")
+    other = ("feature", "user")
+    second = Worker(log, first.store, config=PartitionConfig(window_ms=WINDOW_MS, lateness_ms=0, dimensions=other))
+    store = second.run()
+    assert sum(r["active_uj"] + r["idle_uj"] for r in store.live("ledger")) == 6 * 7_000_003
+    by_tenant, of_requests = Counter[Any](), Counter[Any]()
+    for row in store.live("ledger"):
+        if row["model"]:
+            by_tenant[row["window_start"], row["tenant"], row["model"]] += row["active_uj"] + row["idle_uj"]
+    for row in store.live("request_energy"):
+        of_requests[row["window_start"], row["tenant"], row["model"]] += row["active_uj"] + row["idle_uj"]
+    assert +by_tenant == +of_requests
