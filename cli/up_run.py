@@ -13,6 +13,7 @@ from cli.api_server import running_api
 from cli.embedded import running_pipeline
 from cli.ledger_access import mend, open_warehouse
 from cli.log_feed import run_unless_crashed
+from cli.up_reconciliation import HourlyReconciliation
 from cli.up_sources import Sources
 from contracts.errors import WattlogError
 from contracts.settings import Settings
@@ -91,7 +92,8 @@ class UpRun:
         return _Ledger(running.settings, running.warehouse, running.crashed, None)
 
     async def _watch(self, warehouse: Warehouse) -> None:
-        """Show the first joules, tokens and final windows of this run, then names that do not meet."""
+        """Show the first joules, tokens and final windows of this run, then names and sources that do not meet."""
+        reconciliation = HourlyReconciliation(self._warn)
         progress = FirstSights(time.time_ns() // 1_000_000, self._step)
         names: set[str] = set()
         until_s = time.monotonic() + PATIENCE_S
@@ -105,6 +107,8 @@ class UpRun:
                     await asyncio.to_thread(progress.show_new, warehouse)
                 else:
                     await asyncio.to_thread(self._show_names, warehouse, names)
+                    now_ms = time.time_ns() // 1_000_000
+                    await asyncio.to_thread(reconciliation.run_if_due, operator_reader(warehouse), now_ms)
             except WattlogError as error:
                 self._warn(f"the ledger cannot be read now: {error}")
 

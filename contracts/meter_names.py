@@ -19,8 +19,12 @@ SERVER_METERS = {
     "server_requests": "requests",
 }
 """What servers' own counters say, for comparison only, with the quantity of the ledger that each is compared with."""
+HOST_METER = "host_energy_uj"
+"""Energy of a zone of a node (its CPUs, its memory, all of it), beside the ledger; unit `uJ`."""
 WATTS_METER = "gpu_watts_energy_uj"
 """Energy of a workload's GPUs as integrated from watts, beside their counters, for comparison only; unit `uJ`."""
+UNWATCHED_METER = "gpu_unwatched_energy_uj"
+"""Energy of its GPUs in the ledger that has no second witness: time in which counter and watts were not both read."""
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
 

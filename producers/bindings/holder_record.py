@@ -8,24 +8,18 @@ and with the same shares, cut every so often. Seconds are split as energy is, to
 from __future__ import annotations
 
 import json
-import logging
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 
-from contracts.events import Method, UsageBatch
+from contracts.events import Method
 from producers.bindings.apportion import BindingShare, GpuShares, apportion
+from producers.bindings.span_record import SpanRecord
 from producers.gpu.readings import EnergyInterval
-from producers.runtime.batching import UsageRow, decimal_text, usage_batch
-
-log = logging.getLogger(__name__)
+from producers.runtime.batching import UsageRow, decimal_text
 
 METER, UNIT = "gpu_held_seconds", "s"
-MAX_BATCH_ROWS = 4_096
-MAX_CLOSED_SPANS = 4_096
-"""Closed spans that wait to be stored. More accumulate only while the disk takes nothing for hours."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,19 +32,11 @@ class HolderSpan:
     shares: GpuShares
 
 
-class HolderRecord:
-    """Spans that are not recorded yet. `every_ms` is the length at which a span is due."""
+class HolderRecord(SpanRecord[HolderSpan]):
+    """Spans of GPUs' holders that are not recorded yet."""
 
     def __init__(self, every_ms: int) -> None:
-        self._every_ms = every_ms
-        self._open: dict[str, HolderSpan] = {}
-        self._closed: deque[HolderSpan] = deque()
-        self.lost = 0
-        """Spans that were dropped before they could be stored."""
-
-    def resume(self, span: HolderSpan) -> None:
-        """Continue a span that an earlier agent did not record."""
-        self._open[span.gpu_uuid] = span
+        super().__init__(every_ms, "spans of GPUs' holders")
 
     def add(self, intervals: Iterable[EnergyInterval], shares: GpuShares) -> None:
         """Add intervals of one GPU, in order, with these shares."""
@@ -65,49 +51,10 @@ class HolderRecord:
                 extended = HolderSpan(interval.gpu_uuid, interval.t0_ms, interval.t1_ms, shares)
             self._open[interval.gpu_uuid] = extended
 
-    def due(self, now: Mapping[str, GpuShares], *, end: bool = False) -> list[HolderSpan]:
-        """Return the spans to record: the closed, the long, and those of GPUs with other shares `now`.
-
-        At the `end` it returns all. They remain until `discard`.
-        """
-        ready = (s for s in self._open.values() if end or self._is_due(s) or now.get(s.gpu_uuid) != s.shares)
-        return [*self._closed, *ready]
-
-    def discard(self, spans: Iterable[HolderSpan]) -> None:
-        """Discard spans that are stored."""
-        self._closed.clear()
-        for span in spans:
-            if self._open.get(span.gpu_uuid) is span:
-                del self._open[span.gpu_uuid]
-
     def open_span(self, gpu_uuid: str, stored: Iterable[HolderSpan] = ()) -> tuple[int, int]:
         """Return start and end of the time of a GPU that is not recorded once `stored` are; (0, 0) for none."""
-        span = self._open.get(gpu_uuid)
-        return (0, 0) if span is None or any(span is s for s in stored) else (span.t0_ms, span.t1_ms)
-
-    def _is_due(self, span: HolderSpan) -> bool:
-        return span.t1_ms - span.t0_ms >= self._every_ms
-
-    def _close(self, span: HolderSpan | None) -> None:
-        if span is None:
-            return
-        if len(self._closed) == MAX_CLOSED_SPANS:
-            self._closed.popleft()
-            self.lost += 1
-            log.error("%d spans of GPUs' holders were not stored; their energy is", self.lost)
-        self._closed.append(span)
-
-
-def batches(spans: Iterable[HolderSpan], node: str, origin: str) -> Iterator[tuple[str, UsageBatch]]:
-    """Yield (workload, batch) of the rows of these spans."""
-    rows_by_workload: dict[str, list[UsageRow]] = {}
-    for span in spans:
-        for workload, row in rows(span, node, origin):
-            rows_by_workload.setdefault(workload, []).append(row)
-    for workload, workload_rows in rows_by_workload.items():
-        for first in range(0, len(workload_rows), MAX_BATCH_ROWS):
-            chunk = workload_rows[first : first + MAX_BATCH_ROWS]
-            yield workload, usage_batch(chunk, max(row.t1_ms for row in chunk))
+        span = self.unrecorded(gpu_uuid, stored)
+        return (0, 0) if span is None else (span.t0_ms, span.t1_ms)
 
 
 def rows(span: HolderSpan, node: str, origin: str) -> Iterator[tuple[str, UsageRow]]:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from contracts import topics
+from contracts.meter_names import HOST_METER
 from producers.api import PollResult, WorkloadBatch
 from producers.gpu.event_time import ClockPoint
 from producers.host.energy import CounterRange, HostCounterSnapshot, HostEnergyDelta, ZoneEnergy, energy_since
@@ -17,7 +18,7 @@ from producers.runtime.clock import Clock
 from producers.runtime.event_sequence import source_of
 from producers.runtime.refusals import at_place
 
-METER, UNIT = "host_energy_uj", "uJ"
+METER, UNIT = HOST_METER, "uJ"
 MAX_COUNTER_UJ = 2**63 - 1
 
 

@@ -32,11 +32,12 @@ from producers.api import GpuSensor, ReportsRefusals
 from producers.bindings import holder_record
 from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
 from producers.boundary.node_energy import NodeEnergy
-from producers.gpu.meter import MAX_GAP_MS, IntervalResult, add_reading, send_open
+from producers.gpu.meter import MAX_GAP_MS, PERIODS_PER_GAP, IntervalResult, add_reading, send_open
 from producers.gpu.meter_state import MeterState
 from producers.gpu.plausibility import implausible_value
 from producers.gpu.readings import EnergyInterval, GpuReading
 from producers.gpu.roster import GpuRoster, RosterChange
+from producers.gpu.watts_record import WattsRecord, WattsSpan
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.runtime.agent_events import AgentEvents
 from producers.runtime.agent_metrics import AgentMetrics
@@ -60,7 +61,7 @@ class AgentConfig:
 
     `max_rows` bounds the backlog in memory of each workload. `boot` identifies the boot of the machine; where it is not
     known (""), checkpoints of an earlier agent are not used. `held_ms` is the interval at which the holders of GPUs are
-    recorded; 0 disables the record.
+    recorded, `watts_ms` that at which energy by watts is; 0 disables either record.
     """
 
     cluster: str
@@ -71,6 +72,7 @@ class AgentConfig:
     max_rows: int = 20_000
     boot: str = ""
     held_ms: int = 0
+    watts_ms: int = 0
 
 
 class Agent:
@@ -113,6 +115,7 @@ class Agent:
         """Checkpoints of GPUs that left, until they are stored: the next run does not continue from them."""
         self._backlogs: dict[GpuShares, Backlog] = {}
         self._holder_record = holder_record.HolderRecord(config.held_ms)
+        self._watts_record = WattsRecord(config.watts_ms)
         self._failures = self._lost_spans = 0
         self._has_sampled = False
         self._checked: set[tuple[str, str]] = set()
@@ -230,14 +233,16 @@ class Agent:
             for binding, part in split_intervals(intervals, shares):
                 rows[binding].append(part)
         spans = self._holder_record.due(self._shares, end=end) if self._config.held_ms else []
+        watts = self._watts_record.due(self._shares, end=end) if self._config.watts_ms else []
         # While the broker is away, heartbeats would only fill the disk.
         power = self._events.power(rows, heartbeats=not self._outbox.waiting)
-        events = [*power, *self._events.holders(spans)]
+        events = [*power, *self._events.holders(spans), *self._events.watts(watts)]
         left = {CHECKPOINT_PREFIX + uuid: msgspec.msgpack.encode(end) for uuid, end in self._left.items()}
         node = self._node_energy.checkpoint() if self._node_energy else {}
-        if self._store(events, left | node | self._encode_checkpoints(self._states, spans), "what was measured"):
+        if self._store(events, left | node | self._encode_checkpoints(self._states, spans, watts), "what was measured"):
             self._left.clear()
             self._holder_record.discard(spans)
+            self._watts_record.discard(watts)
             self._count(events)
         else:
             self._events.take_back(events)
@@ -288,6 +293,8 @@ class Agent:
             if checkpoint.boot and checkpoint.boot == self._config.boot:
                 self._states[uuid] = msgspec.structs.replace(checkpoint.state, busy=None)  # utilisation is unknown
                 self._shares[uuid] = shares
+            if checkpoint.watts:
+                self._watts_record.resume(checkpoint.watts)
             self._unbound.discard(uuid)
 
     def _store(self, events: Sequence[Event], checkpoints: Mapping[str, bytes], content: str) -> bool:
@@ -304,17 +311,23 @@ class Agent:
         return True
 
     def _encode_checkpoints(
-        self, uuids: Iterable[str], stored: Sequence[holder_record.HolderSpan] = ()
+        self, uuids: Iterable[str], held: Sequence[holder_record.HolderSpan] = (), watts: Sequence[WattsSpan] = ()
     ) -> dict[str, bytes]:
-        """Return the encoded checkpoints of these GPUs, by name, as they are once the spans in `stored` are stored."""
-        return {CHECKPOINT_PREFIX + uuid: msgspec.msgpack.encode(self._checkpoint(uuid, stored)) for uuid in uuids}
+        """Return the encoded checkpoints of these GPUs, by name, as they are once these spans are stored."""
+        checkpoints = {uuid: self._checkpoint(uuid, held, watts) for uuid in uuids}
+        return {
+            CHECKPOINT_PREFIX + uuid: msgspec.msgpack.encode(checkpoint) for uuid, checkpoint in checkpoints.items()
+        }
 
-    def _checkpoint(self, uuid: str, stored: Sequence[holder_record.HolderSpan]) -> AgentCheckpoint:
+    def _checkpoint(
+        self, uuid: str, held: Sequence[holder_record.HolderSpan], watts: Sequence[WattsSpan]
+    ) -> AgentCheckpoint:
         shares = self._shares[uuid]
-        holder, unrecorded_ms = shares[0].binding, self._holder_record.open_span(uuid, stored)
+        holder, unrecorded_ms = shares[0].binding, self._holder_record.open_span(uuid, held)
         if shares == (BindingShare(holder),):
             shares = ()
-        return AgentCheckpoint(self._config.boot, holder, self._states[uuid], shares, unrecorded_ms)
+        unrecorded = self._watts_record.unrecorded(uuid, watts)
+        return AgentCheckpoint(self._config.boot, holder, self._states[uuid], shares, unrecorded_ms, unrecorded)
 
     def _add(self, reading: GpuReading, shares: GpuShares) -> None:
         """Add a reading of a GPU that now has these shares; completed intervals go to the shares it had before."""
@@ -323,7 +336,7 @@ class Agent:
         self._add_result(reading.gpu_uuid, result, shares)
 
     def _add_result(self, uuid: str, result: IntervalResult, shares: GpuShares) -> None:
-        self._states[uuid] = result.state
+        before, self._states[uuid] = self._states.get(uuid), result.state
         previous = self._shares.setdefault(uuid, shares)
         if uuid in self._unbound:  # Whoever is known to hold it at the end of its first interval held it before.
             previous = shares
@@ -334,6 +347,9 @@ class Agent:
             log.warning("%s: its counter and its watts differ by more than half: its energy counts as estimated", uuid)
         self.metrics.gaps.inc(result.gaps)
         self.metrics.clock_steps.inc(result.clock_steps)
+        if self._config.watts_ms:
+            max_gap_ms = max(self._max_gap_ms, PERIODS_PER_GAP * self._last_readings[uuid].period_ms)
+            self._watts_record.add(uuid, before, result.state, result.intervals, previous, max_gap_ms)
         self._backlog(shares)  # so that a holder without rows sends heartbeats
         if result.intervals:
             self._backlog(previous).add(result.intervals)
@@ -378,5 +394,6 @@ class Agent:
         self.metrics.spooled.set(self._outbox.waiting)
         self.metrics.send_errors.inc(self._outbox.failures - self._failures)
         self._failures = self._outbox.failures
-        self.metrics.held_lost.inc(self._holder_record.lost - self._lost_spans)
-        self._lost_spans = self._holder_record.lost
+        lost_spans = self._holder_record.lost + self._watts_record.lost
+        self.metrics.held_lost.inc(lost_spans - self._lost_spans)
+        self._lost_spans = lost_spans

@@ -27,7 +27,7 @@ class AgentMetrics:
         self.send_errors = count("send_errors", "Messages refused or not acknowledged; they are sent again")
         self.spool_errors = count("spool_errors", "Times that the spool took no more; rows stay in memory, coarser")
         self.sample_errors = count("sample_errors", "Samples in which the sensor failed as a whole")
-        self.held_lost = count("held_spans_lost", "Spans of who held a GPU that could not be kept for the record")
+        self.held_lost = count("held_spans_lost", "Spans of GPUs' holders and watts that were not recorded")
         self.node_joules = count("node_joules", "Energy of the node beside its GPUs that was split over workloads")
         self.node_joules_left_out = count(
             "node_joules_left_out", "Energy of the wall that was left out: its GPUs' was unknown, or greater"

@@ -14,6 +14,7 @@ from producers.boundary.node_energy import NodeEnergy
 from producers.boundary.plugin import open_meter
 from producers.gpu.evidence import EvidenceCollector
 from producers.gpu.roster import GpuRoster
+from producers.gpu.watts_record import EVERY_MS
 from producers.runtime.agent import Agent, AgentConfig
 from producers.runtime.agent_metrics import AgentMetrics
 from producers.runtime.clock import boot_id
@@ -42,7 +43,7 @@ def run_gpu_sensor(sensor: GpuSensor, environment: Environment, kafka: Mapping[s
     meter = open_meter(environment)
     config = AgentConfig(
         settings.cluster, environment.node, round(1000 / settings.sample_hz), settings.publish_ms, sensor.kind,
-        boot=boot_id(), held_ms=bindings.record_ms,
+        boot=boot_id(), held_ms=bindings.record_ms, watts_ms=EVERY_MS,
     )  # fmt: skip
     log.info("%d GPUs of %s/%s", len(gpus), config.cluster, config.node)
     with open_outbox(environment, sensor.kind, kafka) as (spool, delivery):

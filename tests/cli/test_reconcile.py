@@ -18,12 +18,15 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.metrics import LedgerCollector
 from cli.main import app
+from cli.up_reconciliation import HourlyReconciliation
 from contracts.settings import Settings
 from contracts.units import MS_PER_HOUR
 from tests.api.conftest import TestClient
 from tests.support.ledger_rows import rows
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
+from warehouse.reader import operator_reader
+from warehouse.reconciliation.records import newest_run
 from warehouse.sink.sink import Sink
 
 Run = Callable[..., Result]
@@ -68,6 +71,30 @@ def ledger(chdb_dsn: str) -> Iterator[Warehouse]:
                     }
                     for number, (meter, per_call) in enumerate(METERS.items())
                 ]  # fmt: skip
+            at, gpus_uj = START + hour * MS_PER_HOUR, 3_000_000 * _calls(hour) + 10**12
+            windows.append(
+                {
+                    "window_start": at, "window_ms": MS_PER_HOUR, "workload": "code", "hardware": "wall less GPUs",
+                    "requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "active_uj": gpus_uj // 3,
+                }
+            )  # fmt: skip
+            usage += [
+                {
+                    "at": at + MS_PER_HOUR - 1, "t0": at, "t1": at + MS_PER_HOUR, "workload": workload, "tenant": "",
+                    "meter": meter, "unit": "uJ", "quantity": [Decimal(energy_uj)],
+                    "dimensions": [{"node": "n1", "zone": zone}], "log_offset": len(usage), "log_row": number,
+                }
+                for number, (workload, meter, zone, energy_uj) in enumerate(
+                    (
+                        ("code", "gpu_watts_energy_uj", "", gpus_uj - 5_000),
+                        ("code", "gpu_unwatched_energy_uj", "", 5_000),
+                        ("~n1", "host_energy_uj", "accel0", gpus_uj),
+                        ("~n1", "host_energy_uj", "node", 2 * gpus_uj),
+                        ("~n1", "host_energy_uj", "package-0", gpus_uj // 5),
+                        ("~n1", "host_energy_uj", "psys", 7 * gpus_uj),
+                    )
+                )
+            ]  # fmt: skip
         warehouse.insert("ledger", rows("ledger", *windows))
         warehouse.insert("usage", rows("usage", *usage))
         Sink(warehouse).refresh_hours(sorted({window["window_start"] for window in windows}), ["eu"], ["chat", "code"])
@@ -99,6 +126,20 @@ def test_a_loss_is_named_with_its_source_and_kept(run: Run, ledger: Warehouse) -
     assert stored["rows"] == 24 * 2 * 2 + 2  # Beside servers, and beside the table of hours; and one day's end.
 
 
+def test_gpus_are_compared_with_each_other_witness_of_their_energy(run: Run, ledger: Warehouse) -> None:
+    run("reconcile")
+    compared = ledger.query(
+        "SELECT workload, concat(first_source, '/', second_source) AS pair, count() AS hours, "
+        "max(abs(second_amount - first_amount)) AS most FROM reconciliation FINAL "
+        "WHERE quantity = 'energy_uj' AND first_source IN ('GPUs', 'counter') GROUP BY workload, pair"
+    )
+    assert {(r["workload"], r["pair"], r["hours"]) for r in compared} == {
+        ("code", "counter/watts", 24), ("code", "GPUs/wall", 24),
+        ("~n1", "GPUs/wall", 24), ("~n1", "GPUs/accelerators", 24), ("~n1", "GPUs/host", 24),
+    }  # fmt: skip
+    assert {r["most"] for r in compared if r["pair"] in ("counter/watts", "GPUs/accelerators")} == {0}
+
+
 def test_the_command_says_it_in_words(run: Run) -> None:
     assert "ledger lacks 13 % of what servers counts" in run("reconcile").stdout
 
@@ -115,3 +156,16 @@ def test_api_and_metric_show_the_newest_run(run: Run, ledger: Warehouse) -> None
     registry.register(LedgerCollector(ledger, lambda: (START + HOURS * MS_PER_HOUR) / 1000))
     line = 'wattlog_reconciliation_findings{cluster="eu",kind="lost",source="ledger",workload="chat"} 1.0'
     assert line in generate_latest(registry).decode()
+
+
+def test_a_running_node_compares_once_an_hour_and_warns_of_a_finding_once(run: Run, ledger: Warehouse) -> None:
+    reader, warnings = operator_reader(ledger), list[str]()
+    hourly = HourlyReconciliation(warnings.append)
+    begin_ms = (newest_run(reader).run_at or START) + MS_PER_HOUR
+    runs = []
+    for minutes in (0, 30, 59, 60, 119, 120):
+        hourly.run_if_due(reader, begin_ms + minutes * 60_000)
+        runs.append(((newest_run(reader).run_at or 0) - begin_ms) // 60_000)
+    assert runs == [0, 0, 0, 60, 60, 120]
+    (warning,) = warnings
+    assert warning.startswith("two sources differ: eu/chat: ledger lacks 13 % of what servers counts")

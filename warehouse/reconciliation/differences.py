@@ -92,14 +92,18 @@ def leak(a: F64, b: F64, recent_h: int) -> Leak | None:
     return Leak(
         float(of_share @ share[0]) / scale, float(np.sqrt(of_share @ share[1] @ of_share)) / scale,
         float(of_lag @ lag[0]) / typical(edge), float(np.sqrt(of_lag @ lag[1] @ of_lag)) / typical(edge),
-        _in_a_day(sums - share[0][3] * flow),
+        _in_a_day(sums - share[0][3] * flow, float(of_share @ share[0])),
     )  # fmt: skip
 
 
-def _in_a_day(sums: F64) -> float:
-    """Return the median of some differences over a day, so that one look that was missed moves it little."""
+def _in_a_day(sums: F64, share: float) -> float:
+    """Return the second least of five differences over a day, as the share has it: one edge may be far off, not four.
+
+    An edge is uncertain by when the last look before it was, which busy hours make many requests of.
+    """
     n = len(sums)
-    return float(np.median([sums[n - 1 - k] - sums[n - 25 - k] for k in range(min(5, n - 25))])) if n > 26 else 0.0
+    differences = [float(sums[n - 1 - k] - sums[n - 25 - k]) for k in range(min(5, n - 25))]
+    return sorted(differences, reverse=share < 0)[1] if len(differences) == 5 else 0.0
 
 
 def _fit(columns: F64, sums: F64, weight: F64) -> tuple[F64, F64] | None:

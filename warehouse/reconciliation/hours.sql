@@ -1,6 +1,6 @@
 -- Access: operator
 -- Tokens, requests and energy by hour and workload, as the ledger's hours have them; by tenant too where asked for.
--- `wall_uj` is all that was measured: what meters at the wall contain, and the GPUs beside those that are less GPUs.
+-- A wall is measured less its GPUs, or whole.
 SELECT
     intDiv(toUnixTimestamp64Milli(h.hour), 3600000) AS hour_no,
     toString(h.cluster) AS of_cluster, toString(h.workload) AS of_workload,
@@ -8,7 +8,9 @@ SELECT
     sum(h.prompt_tokens) AS prompt_tokens, sum(h.cached_tokens) AS cached_tokens,
     sum(h.completion_tokens) AS completion_tokens, sum(h.requests) AS requests,
     sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $part{h.hardware} = 'gpu') AS gpu_uj,
-    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $part{h.hardware} = 'wall' AND NOT $contains_gpus{h.hardware}) AS wall_less_uj
+    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $part{h.hardware} = 'wall' AND NOT $contains_gpus{h.hardware}) AS wall_less_uj,
+    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $contains_gpus{h.hardware}) AS wall_uj,
+    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $part{h.hardware} = 'host') AS host_uj
 FROM ledger_hour AS h FINAL
 WHERE h.hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND h.hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

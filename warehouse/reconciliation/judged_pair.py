@@ -15,7 +15,9 @@ SETTLE_H = 6
 """Newest hours that are not judged: events may still come."""
 RECENT_H = 18
 """Settled hours that are judged."""
-GROSS = {Relation.COUNTED: 0.10, Relation.METERED: 0.15, Relation.CONTAINED: 0.06}
+PAST_H = 54
+"""Hours before, which tell what is usual at the hours' edges."""
+GROSS = {Relation.COUNTED: 0.10, Relation.METERED: 0.15, Relation.CONTAINED: 0.06, Relation.ALONG: 0.95}
 """Difference of an hour, as a share of its amount, above which it is gross."""
 
 
@@ -23,6 +25,8 @@ class JudgedPair:
     """A pair with its gross hours among the recent ones."""
 
     def __init__(self, pair: Pair, witnesses: Witnesses) -> None:
+        self.begins, pair = _since_both_speak(pair)
+        """Hour from which both sources speak, where one of them was added later; else 0."""
         unsettled, pair = pair, _settled(pair)
         self.pair = pair
         n = len(pair.a)
@@ -35,8 +39,10 @@ class JudgedPair:
         self.fits = True
         if pair.relation is Relation.CONTAINED:
             self.a, self.fits = _contained(pair)
+        if pair.relation is Relation.ALONG:
+            self.a, self.fits = _along(pair)
         counted = pair.relation is Relation.COUNTED
-        start = max(n - 4 * RECENT_H, 0)
+        start = max(n - PAST_H - RECENT_H, 0)
         # Hours that are not settled take part in the carry: what runs across the last edge is seen there.
         a, b = (unsettled.a, unsettled.b) if counted else (self.a, self.b)
         carry_h = 0 if not counted else CARRY_H if pair.quantity == REQUESTS else LONGEST_H
@@ -56,7 +62,7 @@ class JudgedPair:
     @cached_property
     def leak(self) -> Leak | None:
         """Share that is lost, and the lag, in the recent hours."""
-        start = max(len(self.a) - 4 * RECENT_H, 0)
+        start = max(len(self.a) - PAST_H - RECENT_H, self.begins)
         return leak(self.a[start:], self.b[start:], RECENT_H)
 
     @property
@@ -118,6 +124,21 @@ def per_request(judged: Sequence[JudgedPair]) -> None:
             one.requests = float(one.reference[one.recent].sum())
 
 
+def _since_both_speak(pair: Pair) -> tuple[int, Pair]:
+    """Return the first hour in which both sources spoke, and the pair without the hours before it.
+
+    One of them was added later. The hour in which it began is left out. A source that never spoke is silent.
+    """
+    if pair.relation not in (Relation.COUNTED, Relation.METERED) or not (pair.a.any() and pair.b.any()):
+        return 0, pair
+    first, second = int(np.argmax(pair.a != 0)), int(np.argmax(pair.b != 0))
+    if first == second:
+        return 0, pair
+    begins = max(first, second) + 1
+    speak = np.arange(len(pair.a)) >= begins
+    return begins, replace(pair, a=np.where(speak, pair.a, 0.0), b=np.where(speak, pair.b, 0.0))
+
+
 def _settled(pair: Pair) -> Pair:
     def cut(column: F64 | None) -> F64 | None:
         return None if column is None else column[:-SETTLE_H]
@@ -131,6 +152,7 @@ def _contained(pair: Pair) -> tuple[F64, bool]:
     """Return the second series as the first predicts it, by the line through the past; False without such a past.
 
     Hours outside of what the first was in the past are predicted to be as they are: a line holds where it was drawn.
+    But a part that is more than the whole is wrong anywhere.
     """
     before = slice(0, max(len(pair.a) - RECENT_H - SETTLE_H, 0))
     a, b = pair.a[before], pair.b[before]
@@ -144,8 +166,18 @@ def _contained(pair: Pair) -> tuple[F64, bool]:
         slope, offset = float(np.median(b[known] / a[known])), 0.0
     predicted = np.where(pair.a > 0, offset + slope * pair.a, 0.0)
     drawn = (pair.a >= 0.8 * a[known].min()) & (pair.a <= 1.1 * a[known].max())
-    apart = np.maximum(predicted, pair.b) > 3 * np.minimum(predicted, pair.b)
+    apart = (np.maximum(predicted, pair.b) > 3 * np.minimum(predicted, pair.b)) | (pair.a > pair.b)
     return np.where(drawn | apart, predicted, pair.b), True
+
+
+def _along(pair: Pair) -> tuple[F64, bool]:
+    """Return the second series as its usual ratio to the first predicts it; False without such a past."""
+    before = slice(0, max(len(pair.a) - RECENT_H - SETTLE_H, 0))
+    a, b = pair.a[before], pair.b[before]
+    known = (a > 0) & (b > 0)
+    if known.sum() < 24:
+        return pair.a, False
+    return pair.a * float(np.median(b[known] / a[known])), True
 
 
 def _change(column: F64, reference: F64 | None, gross: Indexes) -> float | None:

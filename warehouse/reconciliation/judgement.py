@@ -14,7 +14,7 @@ import numpy as np
 
 from warehouse.reconciliation.clocks import agreed_clocks
 from warehouse.reconciliation.differences import best_shift, constant_ratio, typical
-from warehouse.reconciliation.judged_pair import SETTLE_H, JudgedPair, missing_part, per_request
+from warehouse.reconciliation.judged_pair import PAST_H, RECENT_H, SETTLE_H, JudgedPair, missing_part, per_request
 from warehouse.reconciliation.witnesses import (
     CACHED,
     COMPLETION,
@@ -191,10 +191,16 @@ def _shifted(of: dict[str, JudgedPair]) -> Discrepancy | None:
     near = abs(fit.lag_h) > LEAST_LAG_H and abs(fit.lag_h) > LAG_ERRORS * fit.lag_error_h and abs(fit.lag_h) < 1
     stays = not len(one.gross) or abs(fit.in_a_day) < MOVED * float(one.b[-24:].sum())
     far = far and error < 0.5 * _error_of_scale(one.a[start:], one.b[start:])
-    if not far and not (near and stays):
+    if not far and not (near and stays and not _has_empty_hour(one)):
         return None
     behind_h = shift if far else -fit.lag_h
     return one.finding(DiscrepancyKind.SHIFTED, one.pair.first, hours_shifted=behind_h)
+
+
+def _has_empty_hour(one: JudgedPair) -> bool:
+    """Return True where one source has nothing of an hour that differs: less than an hour's shift empties none."""
+    a, b = one.a[one.gross], one.b[one.gross]
+    return bool(np.any(np.minimum(a, b) <= 0.001 * np.maximum(a, b)))
 
 
 def _error_of_scale(a: F64, b: F64) -> float:
@@ -215,6 +221,8 @@ def _gross(one: JudgedPair) -> Discrepancy | None:
             return one.finding(DiscrepancyKind.SILENT, name)
     if (source := missing_part(one)) is not None:
         return one.finding(DiscrepancyKind.MISSING, source)
+    if one.pair.relation is Relation.ALONG:
+        return one.finding(DiscrepancyKind.FACTOR, one.culprit() or one.pair.second)
     ratio = constant_ratio(a, b)
     culprit = one.culprit()
     if ratio is not None:
@@ -223,6 +231,8 @@ def _gross(one: JudgedPair) -> Discrepancy | None:
             return one.finding(DiscrepancyKind.FACTOR, culprit or one.pair.first)
         if abs(size - 2) < 0.12 and culprit in (None, one.more()):
             return one.finding(DiscrepancyKind.DOUBLED, one.more())
+    if one.pair.relation is Relation.CONTAINED and one.pair.a[at].sum() > b.sum():
+        return one.finding(DiscrepancyKind.EXCESS, one.pair.first)
     far = culprit is None and max(a.sum(), b.sum()) > 5 * min(a.sum(), b.sum())
     if far or culprit == one.more():
         kind = DiscrepancyKind.DOUBLED if a.sum() < 1.9 * b.sum() < 3.61 * a.sum() else DiscrepancyKind.EXCESS
@@ -236,7 +246,12 @@ def _leaking(one: JudgedPair) -> Discrepancy | None:
     Tokens are judged only where many requests are: one long prompt is a large share of few.
     """
     fit, tokens = one.leak, one.pair.quantity != REQUESTS
-    if one.pair.relation is not Relation.COUNTED or fit is None or abs(fit.share) < CERTAIN * fit.share_error:
+    if (
+        one.pair.relation is not Relation.COUNTED
+        or not one.known
+        or fit is None
+        or abs(fit.share) < CERTAIN * fit.share_error
+    ):
         return None
     if tokens and (one.bursty or one.requests < MANY):
         return None
@@ -261,7 +276,8 @@ def _pooled(judged: Sequence[JudgedPair], findings: list[Discrepancy]) -> list[D
     for one in judged:
         pair = one.pair
         counted = pair.relation is Relation.COUNTED and pair.quantity != CACHED and one.known
-        if counted and not pair.subject.tenant and pair.subject not in named and not len(one.gross):
+        is_new = one.begins > len(one.a) - PAST_H - RECENT_H
+        if counted and not pair.subject.tenant and pair.subject not in named and not len(one.gross) and not is_new:
             pools[pair.subject.cluster, pair.quantity, pair.first, pair.second].append(one)
     for (cluster, quantity, first, second), members in pools.items():
         if quantity != REQUESTS and (cluster, REQUESTS, first, second) in pools:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from contracts.meter_names import SERVER_METERS, WATTS_METER
+from contracts.meter_names import HOST_METER, SERVER_METERS, UNWATCHED_METER, WATTS_METER
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.reader import LedgerReader
 from warehouse.reconciliation.judged_pair import RECENT_H, SETTLE_H
@@ -23,7 +23,10 @@ WINDOW_H = 192
 MAX_ROWS = 2_000_000
 """Sums by hour, workload and tenant that one question reads at most; those behind are left out."""
 _TOKENS = tuple(SERVER_METERS.values())
+_PARTS = ("gpu_uj", "wall_less_uj", "wall_uj", "host_uj")
 _EXACT = ("prompt_tokens", "completion_tokens", "requests", ENERGY)
+
+_OF_NODES = {"wall": Relation.CONTAINED, "accelerators": Relation.METERED, "host": Relation.ALONG}
 
 Key = tuple[Subject, str]
 """Subject and quantity."""
@@ -66,11 +69,12 @@ def read_witnesses(reader: LedgerReader, until_hour: int) -> Witnesses:
     with_tenants = {subject._replace(tenant="") for subject, _ in servers.known() if subject.tenant}
     for row in reader.ask("reconciliation/hours", by_tenant=int(bool(with_tenants)), **span):
         workload = Subject(row["of_cluster"], row["of_workload"])
-        for quantity in (*_TOKENS, "gpu_uj", "wall_less_uj"):
+        for quantity in (*_TOKENS, *_PARTS):
             ledger.add(workload, quantity, row["hour_no"], row[quantity])
             if row["of_tenant"] and workload in with_tenants and quantity in _TOKENS:
                 ledger.add(workload._replace(tenant=row["of_tenant"]), quantity, row["hour_no"], row[quantity])
-    pairs = [*_token_pairs(ledger, servers), *_energy_pairs(ledger, watts), *_rollup_pairs(reader, until_hour)]
+    pairs = [*_token_pairs(ledger, servers), *_energy_pairs(ledger, watts), *_node_pairs(reader, first, span)]
+    pairs += _rollup_pairs(reader, until_hour)
     references = {
         subject: ledger.get((subject, "gpu_uj")) for subject, quantity in ledger.known() if quantity == "gpu_uj"
     }
@@ -81,17 +85,21 @@ def _meters(reader: LedgerReader, first: int, span: Mapping[str, Any]) -> tuple[
     """Return what servers' counters and what watts say.
 
     Rows without a tenant are a workload's total; without any such row, the sum of its tenants is.
-    Tenants are compared one by one where several are named.
+    Tenants are compared one by one where several are named. Energy that has no second witness counts with the watts: it
+    is in the ledger too.
     """
     servers, watts = _Series(first, WINDOW_H), _Series(first, WINDOW_H)
-    rows = reader.ask("reconciliation/meters", meters=[*SERVER_METERS, WATTS_METER], **span)
+    rows = reader.ask("reconciliation/meters", meters=[*SERVER_METERS, WATTS_METER, UNWATCHED_METER], **span)
     tenants: dict[Subject, set[str]] = defaultdict(set)
+    watched = {Subject(row["of_cluster"], row["of_workload"]) for row in rows if row["of_meter"] == WATTS_METER}
     for row in rows:
         tenants[Subject(row["of_cluster"], row["of_workload"])].add(row["of_tenant"])
     for row in rows:
         workload, tenant = Subject(row["of_cluster"], row["of_workload"]), row["of_tenant"]
-        if row["of_meter"] == WATTS_METER:
-            watts.add(workload, ENERGY, row["hour_no"], row["amount"], row["parts"])
+        if row["of_meter"] in (WATTS_METER, UNWATCHED_METER):
+            if workload in watched:
+                parts = row["parts"] if row["of_meter"] == WATTS_METER else 0
+                watts.add(workload, ENERGY, row["hour_no"], row["amount"], parts)
             continue
         named, quantity = tenants[workload], SERVER_METERS[row["of_meter"]]
         if tenant and len(named) > 1:
@@ -122,11 +130,30 @@ def _energy_pairs(ledger: _Series, watts: _Series) -> Iterable[Pair]:
             b_parts=watts.parts(second),
         )  # fmt: skip
     for subject, quantity in ledger.known():
+        gpus, part = ledger.get((subject, "gpu_uj")), ledger.get((subject, quantity))
         if quantity == "wall_less_uj":
-            gpus = ledger.get((subject, "gpu_uj"))
-            yield Pair(
-                subject, ENERGY, Relation.CONTAINED, "GPUs", "wall", a=gpus, b=gpus + ledger.get((subject, quantity))
-            )
+            # An hour without it has no wall: the meter is silent, or shows less than the GPUs in it.
+            yield _beside_gpus(subject, gpus, "wall", np.where(part > 0, gpus + part, 0.0), Relation.CONTAINED)
+        elif quantity == "wall_uj":
+            yield _beside_gpus(subject, gpus, "whole wall", part, Relation.CONTAINED)
+        elif quantity == "host_uj":
+            yield _beside_gpus(subject, gpus, "host", part, Relation.ALONG)
+
+
+def _beside_gpus(subject: Subject, gpus: F64, name: str, other: F64, relation: Relation) -> Pair:
+    return Pair(subject, ENERGY, relation, "GPUs", name, a=gpus, b=other)
+
+
+def _node_pairs(reader: LedgerReader, first: int, span: Mapping[str, Any]) -> Iterable[Pair]:
+    """Yield GPUs beside what the host's own counters show of the node, of its accelerators and of its CPUs."""
+    nodes = _Series(first, WINDOW_H)
+    for row in reader.ask(
+        "reconciliation/nodes", meters=[HOST_METER, WATTS_METER, UNWATCHED_METER], host=HOST_METER, **span
+    ):
+        nodes.add(Subject(row["of_cluster"], f"~{row['of_node']}"), row["of_part"], row["hour_no"], row["amount"])
+    for subject, part in nodes.known():
+        if relation := _OF_NODES.get(part):
+            yield _beside_gpus(subject, nodes.get((subject, "GPUs")), part, nodes.get((subject, part)), relation)
 
 
 def _rollup_pairs(reader: LedgerReader, until_hour: int) -> Iterable[Pair]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from warehouse.reconciliation.witnesses import ENERGY, Discrepancy
 from warehouse.reconciliation.witnesses import DiscrepancyKind as Kind
 
+_BELOW_GPUS = {"wall": ", or shows less than the GPUs in it, which is impossible"}
+"""Agents leave out a wall that is less than its GPUs, and say so in their log."""
 _QUANTITIES = {ENERGY: "energy"}
 
 
@@ -32,13 +34,19 @@ def _verdict(finding: Discrepancy) -> str:
         Kind.SWAPPED: f"{source} interchanges prompt and completion",
         Kind.CACHED: f"{source} adds cached tokens to the prompt, or leaves them out of it",
         Kind.SHIFTED: f"{source} is shifted: {finding.first} runs {_hours(finding.hours_shifted)} {finding.second}",
-        Kind.SILENT: f"{source} is silent while {other} goes on",
+        Kind.SILENT: f"{source} is silent while {other} goes on" + _BELOW_GPUS.get(source, ""),
         Kind.MISSING: f"a part of {source} is silent: fewer of its pages or devices report than before",
         Kind.FACTOR: f"{source} is off by a factor of {_ratio(finding.ratio)}: a wrong unit?",
         Kind.DOUBLED: f"{source} counts {'everything' if share > 0.45 else f'{100 * share:.2g} %'} twice",
-        Kind.EXCESS: f"{source} counts far more than {other}: several servers behind one address, or one thing twice?",
+        Kind.EXCESS: f"{source} counts far more than {other}: {_excess(finding)}",
         Kind.LOST: f"{source} lacks {100 * share:.2g} % of what {other} counts: lost",
     }.get(finding.kind, finding.kind)
+
+
+def _excess(finding: Discrepancy) -> str:
+    if finding.first == "GPUs":
+        return "a part cannot be more than the whole"
+    return "several servers behind one address, or one thing twice?"
 
 
 def _hours(hours: float) -> str:

@@ -20,8 +20,9 @@ from producers.bindings.apportion import (
     split_intervals,
 )
 from producers.bindings.claims import DeviceClaim, GpuBoard, WorkloadHolder
-from producers.bindings.holder_record import MAX_CLOSED_SPANS, HolderRecord, HolderSpan, rows
+from producers.bindings.holder_record import HolderRecord, HolderSpan, rows
 from producers.bindings.resolution import resolve_claims
+from producers.bindings.span_record import MAX_CLOSED_SPANS
 from producers.gpu.readings import EnergyInterval
 
 T0 = 1_700_000_000_000

@@ -426,7 +426,7 @@ def test_the_producer_sends_shared_energy_and_the_record_of_holders(
     for event in events:
         if isinstance(event.batch, PowerBatch):
             energy[event.workload] += int(event.batch.energy_uj.sum())
-        elif isinstance(event.batch, UsageBatch):
+        elif isinstance(event.batch, UsageBatch) and set(event.batch.meter) == {"gpu_held_seconds"}:
             held_ms[event.workload] += sum(round(1000 * float(q)) for q in event.batch.quantity)
             spans[event.workload] += len(event.batch)
             assert {d["share"] for d in event.batch.dimensions} == {"1/2"}

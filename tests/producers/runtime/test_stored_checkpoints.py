@@ -44,7 +44,7 @@ def test_the_agents_checkpoint_is_stored_under_the_names_of_before() -> None:
     _, meter = STORED[0]
     holder, other = {"workload": "w", "owner": "o"}, {"workload": "v", "owner": ""}
     shares = [{"binding": holder, "weight": 2, "about": [["pod", "p"]]}, {"binding": other, "weight": 1, "about": []}]
-    stored = {"boot": "b", "holder": holder, "state": meter, "shares": shares, "told": [7, 8]}
+    stored = {"boot": "b", "holder": holder, "state": meter, "shares": shares, "told": [7, 8], "watts": None}
     checkpoint = AgentCheckpoint(
         "b", Binding("w", "o"), msgspec.convert(meter, MeterState),
         (BindingShare(Binding("w", "o"), 2, (("pod", "p"),)), BindingShare(Binding("v"))), (7, 8),
@@ -59,4 +59,6 @@ def test_an_agents_checkpoint_without_shares_belongs_to_its_holder_alone() -> No
     stored = {"boot": "b", "holder": {"workload": "w", "owner": "o"}, "state": meter}
     checkpoint = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=AgentCheckpoint)
     assert checkpoint.current_shares == (BindingShare(Binding("w", "o")),)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(checkpoint)) == stored | {"shares": [], "told": [0, 0]}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(checkpoint)) == stored | {
+        "shares": [], "told": [0, 0], "watts": None,
+    }  # fmt: skip

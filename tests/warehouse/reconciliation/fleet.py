@@ -6,7 +6,8 @@ counters at its next look: it has its own phase, misses looks for minutes, and l
 
 An honest fleet has days, weeks and empty nights, requests of an hour that cross several hours' edges, and heavy tails.
 Clients give up, which the server alone counts. A workload begins, one ends, one is scaled. There are hours without
-traffic, gateways whose events come hours late, and power meters that are some percent off. J/token depends on load.
+traffic, gateways whose events come hours late, sources that are added later, and power meters that are some percent
+off. J/token depends on load.
 """
 
 from __future__ import annotations
@@ -113,8 +114,18 @@ def build(seed: int, days: int, fault: str = "", onset_h: int = 0) -> View:
         _tenants(rng, view, workload, finished, hours)
         _energy(rng, view, workload, hours, truth[workload.name])
     _rollups(view)
+    if not fault:
+        _begin_later(view)
     acts.series(rng, view, onset_h)
     return view
+
+
+def _begin_later(view: View) -> None:
+    """Let witnesses that are added while the fleet runs say nothing before."""
+    for source, subject, day in (("servers", "embed", 12.4), ("watts", "code", 15.6)):
+        for key, column in view.series.items():
+            if (key.source, key.subject) == (source, subject):
+                column[: int(24 * day)] = 0
 
 
 def late(view: View, now_h: int, seed: int) -> View:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,27 @@ def test_fewer_pages_without_a_difference_are_a_smaller_fleet() -> None:
     assert verdict(requests(day(), day(), b_parts=pages)) == []
 
 
+@pytest.mark.parametrize("at", [30, 12, 7])
+def test_a_source_that_is_added_later_was_not_silent_before(at: int) -> None:
+    later = np.append(0 * day()[:-at], day()[-at:])
+    later[-at] /= 3  # It began within the hour.
+    watts = Pair(CHAT, "energy_uj", Relation.METERED, "counter", "watts", a=day(), b=later)
+    assert verdict(requests(day(), later), requests(later, day(), CODE), watts) == []
+
+
+def test_differences_after_a_source_was_added_are_judged() -> None:
+    later = np.append(0 * day()[:-20], 2 * day()[-20:])
+    assert [kind for kind, _, _ in verdict(requests(day(), later))] == ["doubled"]
+
+
+def test_an_outage_of_a_nights_few_calls_is_no_shift() -> None:
+    calls = day()
+    calls[-20:-17] = np.round(0.1 * calls[-20:-17])
+    ledger = calls.copy()
+    ledger[-20:-17] = 0
+    assert verdict(requests(ledger, calls)) == [("silent", "ledger", "chat")]
+
+
 def test_a_mapping_moves_calls_from_one_name_to_another() -> None:
     lost, gained = since(day(300), lambda c: 0 * c), since(day(), lambda c: c + day(300)[-24:])
     findings = judge(Witnesses([requests(lost, day(300), CODE), requests(gained, day(), CHAT)]))
@@ -87,7 +109,32 @@ def test_a_mapping_moves_calls_from_one_name_to_another() -> None:
 
 
 def test_a_workload_whose_servers_are_not_read_is_not_judged() -> None:
-    assert verdict(requests(day(), 0 * day())) == []
+    prompt = replace(requests(day(90_000), 0 * day()), quantity="prompt_tokens")
+    assert verdict(requests(day(), 0 * day()), prompt) == []
+
+
+ENERGY_FAULTS = {
+    "host is silent": ("host", lambda gpus, host: (gpus, 0 * host), [("silent", "host")]),
+    "host in mJ": ("host", lambda gpus, host: (gpus, host / 1e3), [("factor", "host")]),
+    "a job on the CPUs": ("host", lambda gpus, host: (gpus, 4 * host), []),
+    "GPUs count twice": ("wall", lambda gpus, wall: (2 * gpus, wall), [("doubled", "GPUs")]),
+    "GPUs count half as much again": ("wall", lambda gpus, wall: (1.5 * gpus, wall), [("excess", "GPUs")]),
+    "the wall is silent": ("wall", lambda gpus, wall: (gpus, 0 * wall), [("silent", "wall")]),
+    "the wall in kW": ("wall", lambda gpus, wall: (gpus, wall / 1e3), [("factor", "wall")]),
+    "nothing": ("wall", lambda gpus, wall: (gpus, wall), []),
+}
+
+
+@pytest.mark.parametrize("case", ENERGY_FAULTS)
+def test_gpus_are_judged_beside_their_host_and_their_wall(case: str) -> None:
+    second, change, expected = ENERGY_FAULTS[case]
+    gpus = day() * 3e9
+    other = 0.3 * gpus + 2e11 if second == "host" else 1.1 * gpus + 5e11
+    first = since(gpus, lambda g: change(g, other[-24:])[0])
+    other = since(other, lambda o: change(gpus[-24:], o)[1])
+    relation = Relation.ALONG if second == "host" else Relation.CONTAINED
+    pair = Pair(CHAT, "energy_uj", relation, "GPUs", second, a=first, b=other)
+    assert [(kind, source) for kind, source, _ in verdict(pair)] == expected
 
 
 def test_tables_that_are_computed_from_each_other_may_not_differ_by_one() -> None:
