@@ -34,5 +34,6 @@ _FINDING = ReconciliationFinding(
     says="eu-1/chat: ledger lacks 3 % of what servers counts: lost (requests: ledger 31,428, servers 32,400)",
 )
 RECONCILIATION = rows_response(
-    plain_rows([_HOUR]), until=rfc3339(END), run_at=rfc3339(EpochMs(END + 60_000)), findings=plain_rows([_FINDING])
-)
+    plain_rows([_HOUR]), until=rfc3339(END), run_at=rfc3339(EpochMs(END + 60_000)), comparisons=12,
+    findings=plain_rows([_FINDING]),
+)  # fmt: skip

@@ -22,12 +22,13 @@ router = LedgerRouter(prefix="/v1", tags=["operations"])
 
 
 class ReconciliationResponse(RowsResponse[ComparedHour]):
-    """Page of compared hours. `findings` are those of the newest run, which ended at `until` and took place at
-    `run_at`: both are null where `wattlog reconcile` never ran.
+    """Page of compared hours. `findings` are those of the newest run, which compared so many pairs of series, ended at
+    `until` and took place at `run_at`: both are null where `wattlog reconcile` never ran.
     """
 
     until: Time | None = None
     run_at: Time | None = None
+    comparisons: int = 0
     findings: list[ReconciliationFinding] = Field(default_factory=list)
 
 
@@ -55,5 +56,6 @@ def reconciliation(
         simulated=False,
         until=plain(run)["until"],
         run_at=plain(run)["run_at"],
+        comparisons=run.comparisons,
         findings=plain_rows(run.findings),
     )

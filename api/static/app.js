@@ -2,7 +2,7 @@
 import { forecastChart, stackedChart } from "./chart.js";
 
 const $ = (id) => document.getElementById(id);
-const REFRESH_MS = 5000, SLOW_MS = 60000, PAST_DAYS = 60, TOP = 7, OTHER = "other", MAX_EPISODES = 6;
+const REFRESH_MS = 5000, SLOW_MS = 60000, PAST_DAYS = 60, TOP = 7, OTHER = "other", MAX_EPISODES = 6, MAX_FINDINGS = 20;
 const number = (digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
 const whole = number(0), compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 const state = { period: "latest-month", colours: new Map(), simulated: new Set(), charts: new Map(), refreshes: 0 };
@@ -264,6 +264,25 @@ async function showAnomalies() {
     : judged ? `No anomalies in ${judged} series.` : "Too little history to judge.";
 }
 
+// For operators: what two sources tell differently, as wattlog reconcile found it last.
+async function showReconciliation() {
+  const run = await ask("/v1/reconciliation?period=all&limit=1").catch(() => null);
+  $("reconciliation").hidden = !run;
+  if (!run) return;
+  const shown = run.findings.slice(0, MAX_FINDINGS), more = run.findings.length - shown.length;
+  $("findings").replaceChildren(...shown.map((finding) => {
+    const item = node("li"), text = node("div"), mark = node("span", "dir", "≠");
+    mark.setAttribute("aria-hidden", "true");
+    text.append(node("p", "", finding.says), node("time", "", `since ${minute(finding.since)}`));
+    item.append(mark, text);
+    return item;
+  }));
+  const compared = `${whole.format(run.comparisons)} pairs of series over the hours before ${run.until && minute(run.until)}`;
+  $("findings-note").textContent = !run.run_at ? "Not compared yet: wattlog reconcile runs from a timer, every hour."
+    : `${shown.length ? "Differences in" : "No difference in"} ${compared}; compared at ${minute(run.run_at)}.${more > 0 ? ` ${more} more: wattlog reconcile.` : ""}`;
+}
+const minute = (at) => `${at.slice(0, 16).replace("T", " ")} UTC`;
+
 const quietly = (task) => task().catch(() => undefined);
 
 // Run a task every `ms`, or less often if it takes long: at most a twentieth of the time goes into it.
@@ -288,6 +307,7 @@ $("signin-form").addEventListener("submit", (event) => {
   refresh();
   quietly(showAnomalies);
   quietly(showForecast);
+  quietly(showReconciliation);
 });
 
 addEventListener("resize", () => {
@@ -297,4 +317,5 @@ addEventListener("resize", () => {
 await every(refresh, REFRESH_MS);
 every(() => quietly(showAnomalies), SLOW_MS);
 every(() => quietly(showForecast), SLOW_MS);
+every(() => quietly(showReconciliation), SLOW_MS);
 document.body.dataset.ready = "yes";

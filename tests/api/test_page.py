@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -125,6 +126,31 @@ def test_the_page_shows_ledger_balance_and_forecast_marked_simulated(books: Ware
     assert dom.tags["rect"] > 60  # days of October by tenant
     assert re.search(r"December 2026: [\d.,]+ USD, with 80 % between", dom.text["forecast-text"])
     assert "series" in dom.text["anomalies-note"]
+
+
+def _finding(run_at_ms: int, **of: object) -> dict[str, object]:
+    texts = ("cluster", "workload", "tenant", "kind", "source", "quantities", "first_source", "second_source", "says")
+    hour = datetime(2026, 11, 1, 6, tzinfo=UTC)
+    amounts = {"first_amount": 0.0, "second_amount": 0.0, "comparisons": 34, "version": run_at_ms}
+    return {"until": hour, "since": hour, **dict.fromkeys(texts, ""), **amounts, **of}
+
+
+def test_an_operator_sees_differences_of_two_sources(warehouse: Warehouse, tmp_path: Path) -> None:
+    sentence = "eu/chat: ledger lacks 3 % of what <servers> counts: lost"
+    with serving(warehouse) as address:
+        before = browse(address, tmp_path / "profile")
+        assert "Not compared yet" in before.text["findings-note"]
+        warehouse.insert_rows("reconciliation_findings", [_finding(1_800_000_000_000)])
+        clean = browse(address, tmp_path / "profile")
+        assert "No difference in 34 pairs of series" in clean.text["findings-note"] and "findings" not in clean.text
+        differs = _finding(
+            1_800_000_060_000, cluster="eu", workload="chat", kind="lost", source="ledger", says=sentence
+        )
+        warehouse.insert_rows("reconciliation_findings", [_finding(1_800_000_060_000), differs])
+        dom = browse(address, tmp_path / "profile")
+    assert "reconciliation" not in dom.hidden
+    assert f"{sentence}since 2026-11-01 06:00 UTC" in dom.text["findings"]
+    assert dom.text["findings-note"].startswith("Differences in 34 pairs of series over the hours before 2026-11-01")
 
 
 def test_an_empty_ledger_is_shown_as_empty(warehouse: Warehouse, tmp_path: Path) -> None:

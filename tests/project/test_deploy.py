@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.reconcile import DIFFERS
 from producers.bindings.config import BindingsConfig
 from producers.servers.config import ServersConfig
 from tests.project.tree import ROOT, files
@@ -25,11 +26,15 @@ OBJECTS: list[dict[str, Any]] = [
     document for path in sorted(BASE.glob("*.yaml")) if path.name != "kustomization.yaml"
     for document in yaml.safe_load_all(path.read_text("utf-8"))
 ]  # fmt: skip
-PODS = {
-    document["metadata"]["name"]: document["spec"]["template"]["spec"]
-    for document in OBJECTS
-    if "template" in document.get("spec", {})
-}
+
+
+def _template_of(document: dict[str, Any]) -> dict[str, Any] | None:
+    """The pods' template of an object; a CronJob's is in its jobs' template."""
+    spec = document.get("spec", {})
+    return spec.get("jobTemplate", {}).get("spec", spec).get("template")
+
+
+PODS = {document["metadata"]["name"]: template["spec"] for document in OBJECTS if (template := _template_of(document))}
 
 
 def _answers(*command: str) -> bool:
@@ -178,6 +183,7 @@ def test_an_agent_and_the_api_see_only_their_own_secrets(pod: str) -> None:
             "worker": {"kafka-password", "warehouse-password"},
             "migrate": {"kafka-password", "warehouse-password"},
             "api": {"warehouse-password", "api-jwt-key"},
+            "reconcile": {"warehouse-password"},
             "ingest": {"kafka-password", "ingest-jwt-key"},
         }[pod]
     )
@@ -231,6 +237,27 @@ def test_serving_pods_have_probes() -> None:
 
 def test_a_worker_has_time_to_store_final_windows() -> None:
     assert PODS["worker"]["terminationGracePeriodSeconds"] >= 60
+
+
+def test_sources_are_compared_every_hour_and_a_difference_fails_no_job() -> None:
+    (cron,) = [document["spec"] for document in OBJECTS if document["kind"] == "CronJob"]
+    assert (cron["schedule"].split()[1:], cron["concurrencyPolicy"]) == (["*"] * 4, "Forbid")
+    (container,) = PODS["reconcile"]["containers"]
+    shell, flag, script = container["command"]
+    assert "wattlog reconcile" in script
+    for status, expected in ((0, 0), (DIFFERS, 0), (2, 1)):
+        ran = subprocess.run([shell, flag, script.replace("wattlog reconcile", f"(exit {status})")], check=False)
+        assert ran.returncode == expected
+
+
+def test_every_pod_that_reads_the_warehouse_may_reach_it() -> None:
+    (policy,) = [document["spec"] for document in OBJECTS if document["metadata"]["name"] == "to-clickhouse"]
+    (allowed,) = policy["podSelector"]["matchExpressions"]
+    readers = {
+        name for name, spec in PODS.items()
+        if any(e["name"] == "WATTLOG_WAREHOUSE_PASSWORD" for e in spec["containers"][0]["env"])
+    }  # fmt: skip
+    assert set(allowed["values"]) == readers
 
 
 def test_agents_run_on_gpu_nodes_with_the_nvidia_runtime_and_the_nodes_name() -> None:
