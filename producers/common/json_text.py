@@ -15,9 +15,43 @@ Decoded = TypeVar("Decoded")
 BOM = b"\xef\xbb\xbf"
 """Mark that some clients on Windows put before a text in UTF-8."""
 
-_ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
-"""A pair of surrogates, a lone surrogate (group 1), or another escape in a JSON string."""
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)", re.DOTALL)
+"""A pair of surrogates, or a lone one (group 1), as escapes in a JSON string."""
+_CLOSING = b'"]}'
+_TOKENS_PER_ELEMENT = 4
+"""Strings and closing brackets that come with an element at most."""
+_TOKEN = re.compile(rb'"[^"]*+"|[\[\]{},]')
+"""A string in which no quote is escaped, or a symbol."""
+
+
+def _without_backslashes(text: bytes) -> bytes:
+    """Return JSON text of the same length without escaped backslashes."""
+    return text.replace(rb"\\", b"__") if b"\\" in text else text
+
+
+def _tokens(text: bytes) -> Iterator[re.Match[bytes]]:
+    """Yield the strings and symbols of a JSON text.
+
+    Quotes that are escaped are blotted out first: an expression that knows escapes takes memory for each of them.
+    """
+    return _TOKEN.finditer(_without_backslashes(text).replace(rb"\"", b"__"))
+
+
+def count_elements(text: bytes, limit: int) -> int:
+    """Return about how many values a JSON text or lines of it hold, empty ones too; it may stop beyond `limit`.
+
+    Commas, opening brackets and line ends count; what lies in a string does not.
+    """
+    lines = text.count(b"\n")
+    if lines > limit or lines + sum(map(text.count, (b",", b"[", b"{"))) <= limit:
+        return lines
+    count = lines
+    for n, token in enumerate(_tokens(text)):
+        symbol = text[token.start()]
+        count += symbol not in _CLOSING
+        if count > limit or n > _TOKENS_PER_ELEMENT * limit:
+            return limit + 1
+    return count
 
 
 def json_elements(text: bytes) -> Iterator[bytes]:
@@ -29,7 +63,7 @@ def json_elements(text: bytes) -> Iterator[bytes]:
     if text[:1] != b"[":
         raise BadInput("body", text[:40], "is no JSON array")
     depth, start = 0, 1
-    for token in _TOKEN.finditer(text):
+    for token in _tokens(text):
         symbol = token[0]
         if symbol in (b"[", b"{"):
             depth += 1
@@ -81,7 +115,7 @@ def repair(text: bytes, max_depth: int = 64) -> bytes:
     """
     parts = []
     depth = kept_to = 0
-    for token in _TOKEN.finditer(text):
+    for token in _tokens(text):
         symbol = token[0]
         if symbol in (b"[", b"{"):
             depth += 1
@@ -93,4 +127,13 @@ def repair(text: bytes, max_depth: int = 64) -> bytes:
             depth -= 1
     if depth <= max_depth:
         parts.append(text[kept_to:])
-    return _ESCAPE.sub(lambda match: b"\\u0000" if match[1] else match[0], b"".join(parts))
+    return _without_lone_surrogates(b"".join(parts))
+
+
+def _without_lone_surrogates(text: bytes) -> bytes:
+    parts, kept_to = [], 0
+    for match in _SURROGATE.finditer(_without_backslashes(text)):
+        if match[1]:
+            parts += [text[kept_to : match.start()], rb"\u0000"]
+            kept_to = match.end()
+    return b"".join((*parts, text[kept_to:]))

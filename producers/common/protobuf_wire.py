@@ -5,10 +5,14 @@ The protobuf library refuses a whole message for one text that is not UTF-8, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _BYTES, _START, _END, _FIXED32 = 0, 1, 2, 3, 4, 5
 """Wire types."""
+_MESSAGE = 11
+"""Type of a field that holds a message, in a descriptor."""
 
 
 def otlp_items(body: bytes, refused: list[str] | None = None) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -32,6 +36,49 @@ def otlp_items(body: bytes, refused: list[str] | None = None) -> Iterator[tuple[
         for scope_items in scopes:
             scope, items = parts(scope_items, 2, "scope")
             yield from ((resource, scope, item) for item in items)
+
+
+def count_messages(body: bytes, holder: Any, limit: int) -> int:
+    """Return how many messages a parser would make of a body, empty ones too; it may stop beyond `limit`.
+
+    `holder` is the descriptor of the body, or says which fields count: numbers with holders of their own. Of a message
+    that is malformed, what comes before counts.
+    """
+    count = 0
+    waiting = [(0, len(body), _inner(holder))]
+    while waiting and count <= limit:
+        at, end, inner = waiting.pop()
+        try:
+            while at < end and count <= limit:
+                tag, at = (body[at], at + 1) if body[at] < 0x80 else _varint(body, at)
+                wire_type = tag & 7
+                if wire_type == _BYTES:
+                    size, at = (body[at], at + 1) if body[at] < 0x80 else _varint(body, at)
+                    message = inner.get(tag >> 3)
+                    if message is not None:
+                        count += 1
+                        if size and message != {}:
+                            waiting.append((at, min(at + size, end), _inner(message)))
+                    at += size
+                elif wire_type == _VARINT:
+                    _, at = _varint(body, at)
+                elif wire_type in (_FIXED32, _FIXED64):
+                    at += 4 if wire_type == _FIXED32 else 8
+                elif wire_type not in (_START, _END):  # A parser passes over what lies between the two.
+                    break
+        except (ValueError, IndexError):
+            continue
+    return count
+
+
+def _inner(holder: Any) -> Mapping[int, Any]:
+    return holder if isinstance(holder, Mapping) else _messages_in(holder)
+
+
+@cache
+def _messages_in(descriptor: Any) -> Mapping[int, Any]:
+    """Return the fields of a message that hold messages: their descriptors by number."""
+    return {field.number: field.message_type for field in descriptor.fields if field.type == _MESSAGE}
 
 
 def submessages(message: bytes, field: int) -> list[bytes]:

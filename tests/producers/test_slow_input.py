@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from contracts.connection_bounds import ConnectionBounds
 from contracts.errors import Unavailable
 from contracts.events import TokenBatch
 from producers.bindings.kubernetes.api_server import ApiServer
@@ -28,7 +29,7 @@ from producers.meters.windows import MeterWindow
 from producers.runai.client import RunAiClient, RunAiCredentials
 from producers.runtime.delivery import Delivery
 from producers.runtime.poll_loop import PollLoop, PollLoopMetrics
-from producers.runtime.receiver.runner import SlowHeads, _serve
+from producers.runtime.receiver.runner import _serve
 from producers.runtime.spool import Spool
 from producers.servers.scrape import ServedWorkload, ServerSource
 from tests.producers.frame import token_counters
@@ -185,19 +186,19 @@ class _Connection:
 
 def test_a_client_that_sends_no_whole_head_is_closed_and_no_other() -> None:
     slow, served, served_then_slow = _Connection(), _Connection(), _Connection()
-    heads = SlowHeads(10.0)
+    heads = ConnectionBounds(10.0)
     served.cycle = _Cycle(response_complete=False)
     for now_s in (0.0, 5.0, 10.0):
-        heads.close({slow, served}, now_s)
+        heads.close_slow({slow, served}, now_s)
     assert not slow.closed
-    heads.close({slow, served}, 10.1)
+    heads.close_slow({slow, served}, 10.1)
     assert slow.closed
     served_then_slow.cycle = _Cycle(response_complete=True)
-    heads.close({served, served_then_slow}, 20.0)
+    heads.close_slow({served, served_then_slow}, 20.0)
     served_then_slow.cycle = _Cycle(response_complete=True)  # Another request came and went in between.
-    heads.close({served, served_then_slow}, 30.1)
+    heads.close_slow({served, served_then_slow}, 30.1)
     assert not served_then_slow.closed
-    heads.close({served, served_then_slow}, 40.2)
+    heads.close_slow({served, served_then_slow}, 40.2)
     assert served_then_slow.closed
     assert not served.closed
 

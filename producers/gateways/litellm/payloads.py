@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from contracts.errors import BadInput
+from producers.common.body_cost import bounded, check_items, check_json
 from producers.common.json_text import decode_or_repair, json_elements
 from producers.gateways.calls import InferenceCall, check_end_ms
 from producers.gateways.estimates import is_report_of_estimate
@@ -29,8 +30,6 @@ from producers.runtime.refusals import describe, read_each, shorten
 __all__ = ["LiteLLMCalls", "LiteLLMReader", "LiteLLMRules"]
 
 ORIGIN = "litellm"
-MAX_CALLS = 65_536
-"""Calls in one body."""
 CALL_TYPE, BATCH = "call_type", "batch"
 """Reasons why a payload does not count: no inference, or a poll of a batch that is not done."""
 
@@ -133,11 +132,11 @@ def _object(payload: object) -> Mapping[str, Any]:
 
 
 def _split_body(body: bytes) -> list[object]:
-    """Return the payloads of a body, each as JSON or decoded."""
+    """Return the payloads of a body, each as JSON or decoded. Raises BadInput where they are too many."""
+    check_json(body)
     text = body.strip()
     payloads = _decode_array(text) if text[:1] == b"[" and text[-1:] == b"]" else _decode_lines(text)
-    if len(payloads) > MAX_CALLS:
-        raise BadInput("body", len(payloads), f"send at most {MAX_CALLS} payloads at once")
+    check_items(len(payloads), "payloads")
     return payloads
 
 
@@ -146,7 +145,7 @@ def _decode_array(body: bytes) -> list[object]:
     try:
         return list(msgspec.json.decode(body, type=list[Any]))
     except Exception:
-        return list(json_elements(body))
+        return list(bounded(json_elements(body), "payloads"))
 
 
 def _decode_lines(body: bytes) -> list[object]:

@@ -6,20 +6,14 @@ times are read.
 
 from __future__ import annotations
 
-from contracts.errors import BadInput, BadSetting
+from contracts.errors import BadSetting
 from producers.gateways.otel import otlp_json, otlp_protobuf
 from producers.gateways.otel.spans import DecodedSpans, SpanSelection
-
-MAX_SPANS = 65_536
-"""Spans in one message."""
 
 
 def decode_spans(body: bytes, selection: SpanSelection, *, json: bool) -> DecodedSpans:
     """Decode an ExportTraceServiceRequest. Raises BadInput if it is none, or has too many spans."""
-    decoded = otlp_json.decode(body, selection) if json else otlp_protobuf.decode(body, selection)
-    if len(decoded.spans) > MAX_SPANS:
-        raise BadInput("spans", len(decoded.spans), f"send at most {MAX_SPANS} spans at once")
-    return decoded
+    return otlp_json.decode(body, selection) if json else otlp_protobuf.decode(body, selection)
 
 
 def need_protobuf() -> None:

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from contracts.errors import BadInput
+from producers.common.body_cost import bounded, check_items, check_json
 from producers.common.json_text import repair
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
 from producers.runtime.refusals import read_each, refusal
+
+SPANS = "spans"
 
 
 class _Any(msgspec.Struct):
@@ -105,11 +108,13 @@ _STATUSES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": E
 
 
 def decode(body: bytes, selection: SpanSelection) -> DecodedSpans:
-    """Decode a message. Raises BadInput if it is no ExportTraceServiceRequest."""
+    """Decode a message. Raises BadInput if it is no ExportTraceServiceRequest, or holds too much."""
+    check_json(body)
     try:
         request = _decode_request(body)
     except Exception as error:
         return _decode_span_by_span(body, selection, error)
+    check_items(sum(len(scope_spans.spans) for part in request.resourceSpans for scope_spans in part.scopeSpans), SPANS)
     spans = []
     for resource_spans in request.resourceSpans:
         resource = _select(resource_spans.resource.attributes if resource_spans.resource else [], selection)
@@ -132,7 +137,7 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
         resource, scope, raw_span = item
         return _span(_decode_span(raw_span), scope, resource, selection)
 
-    items = _raw_spans(request, selection, refused)
+    items = bounded(_raw_spans(request, selection, refused), SPANS)
     placed = ((f"span {number} of the message in JSON", item) for number, item in enumerate(items, 1))
     spans += read_each(placed, read, refused)
     if not spans:

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from contracts.errors import BadInput
+from producers.common.body_cost import bounded, check_export
+from producers.common.last_result import LastResult
 from producers.common.protobuf_wire import otlp_items, submessages, without
 from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
 from producers.runtime.refusals import read_each, refusal
@@ -26,9 +28,10 @@ class _Pair(Protocol):
 
 
 def decode(body: bytes, selection: SpanSelection) -> DecodedSpans:
-    """Decode a message. Raises BadInput if it is no ExportTraceServiceRequest."""
+    """Decode a message. Raises BadInput if it is no ExportTraceServiceRequest, or holds too much."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+    check_export(body, ExportTraceServiceRequest.DESCRIPTOR)
     try:
         request = ExportTraceServiceRequest.FromString(body)
         return DecodedSpans(list(_spans(request, selection)), [])
@@ -79,14 +82,17 @@ def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) 
 
     spans, refused = list[Span](), list[str]()
 
+    def read_resource(content: bytes) -> dict[str, AttributeValue]:
+        return _select(_parse(Resource, content, _RESOURCE_ATTRIBUTES, selection).attributes, selection)
+
+    resources, scopes = LastResult(read_resource), LastResult(InstrumentationScope.FromString)
+
     def read(item: tuple[bytes, bytes, bytes]) -> Span:
         resource_bytes, scope_bytes, span_bytes = item
-        resource = _parse(Resource, resource_bytes, _RESOURCE_ATTRIBUTES, selection)
-        scope = InstrumentationScope.FromString(scope_bytes).name
-        span = _parse(SpanMessage, span_bytes, _SPAN_ATTRIBUTES, selection)
-        return _span(span, scope, _select(resource.attributes, selection), selection)
+        resource, scope = resources.of(resource_bytes), scopes.of(scope_bytes).name
+        return _span(_parse(SpanMessage, span_bytes, _SPAN_ATTRIBUTES, selection), scope, resource, selection)
 
-    items = enumerate(otlp_items(body, refused), 1)
+    items = enumerate(bounded(otlp_items(body, refused), "spans"), 1)
     placed = ((f"span {number} of the message in protobuf", item) for number, item in items)
     try:
         spans.extend(read_each(placed, read, refused))

@@ -22,6 +22,7 @@ from contracts.errors import AccessDenied, BadInput, Unavailable
 from contracts.events import MAX_TIME_MS
 from contracts.units import epoch_ms
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
+from producers.common.body_cost import check_json
 from producers.common.chunks import chunks
 from producers.gateways.calls import batches
 from producers.gateways.deployments import Deployments
@@ -167,6 +168,7 @@ def _binary(sent: ReceivedRequest) -> dict[str, Any]:
 
 
 def _decoded(body: bytes, name: str) -> Any:
+    check_json(body)
     try:
         return _read_json(body)
     except Exception as error:  # RecursionError and decimal.InvalidOperation among others.

@@ -105,7 +105,7 @@ class EventReader:
         refused, skipped, calls = list[str](), Counter[str](), list[InferenceCall]()
 
         def read(item: SignalItem) -> InferenceCall | str:
-            resource = self._rules.select(item.resource)
+            resource = item.resource.scalars(self._rules.names())
             attributes = scalars(item.message.attributes, self._names)
             name = self.event_of(item)
             if not name:
@@ -130,7 +130,7 @@ class EventReader:
 
         Claude Code writes the whole name to the body and its last part to `event.name`.
         """
-        record, resource = item.message, self._rules.select(item.resource)
+        record, resource = item.message, item.resource.scalars(self._rules.names())
         attributes = scalars(record.attributes, self._names)
         body = record.body.string_value if record.HasField("body") else ""
         own = {str(attributes.get(EVENT, "")), getattr(record, "event_name", ""), body[:128]}

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
 
 from contracts.errors import BadInput
+from producers.common.body_cost import bounded, check_export, check_json
 from producers.common.json_text import decode_or_repair
+from producers.common.last_result import LastResult
 from producers.common.protobuf_wire import otlp_items
 from producers.runtime.refusals import read_each, refusal
 
 AttributeValue = str | int | float | bool
-MAX_ITEMS = 65_536
-"""Metrics or log records of one message."""
 MAX_NAME = 128
 """Characters of a log's body that may be an event's name."""
 
@@ -31,43 +32,79 @@ class Signal(NamedTuple):
     scopes: str
     items: str
     module: str
+    export: str
     message: str
 
 
-METRICS = Signal("resourceMetrics", "scopeMetrics", "metrics", "opentelemetry.proto.metrics.v1.metrics_pb2", "Metric")
-LOGS = Signal("resourceLogs", "scopeLogs", "logRecords", "opentelemetry.proto.logs.v1.logs_pb2", "LogRecord")
+METRICS = Signal(
+    "resourceMetrics", "scopeMetrics", "metrics", "opentelemetry.proto.metrics.v1.metrics_pb2", "MetricsData", "Metric"
+)
+LOGS = Signal(
+    "resourceLogs", "scopeLogs", "logRecords", "opentelemetry.proto.logs.v1.logs_pb2", "LogsData", "LogRecord"
+)
+
+
+class ResourceAttributes:
+    """The attributes of a resource, which many items share: what is asked of them is computed once."""
+
+    def __init__(self, pairs: Collection[Any]) -> None:
+        self._pairs = pairs
+        self._selected: dict[frozenset[str], dict[str, AttributeValue]] = {}
+
+    def scalars(self, names: Collection[str]) -> Mapping[str, AttributeValue]:
+        """Return the attributes of these names, as `scalars` does."""
+        key = frozenset(names)
+        if key not in self._selected:
+            self._selected[key] = scalars(self._pairs, key)
+        return self._selected[key]
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return encoded(self._pairs)
 
 
 class SignalItem(NamedTuple):
     """A metric or a log record as its protobuf message, with the attributes of its resource and its scope's name."""
 
-    resource: Collection[Any]
+    resource: ResourceAttributes
     scope: str
     message: Any
 
 
 def decode_items(body: bytes, signal: Signal, *, json: bool) -> tuple[list[SignalItem], list[str]]:
-    """Return the items of an export request, and why others could not be read. Raises BadInput if it is none."""
+    """Return the items of an export request, and why others could not be read.
+
+    Raises BadInput if it is none, or holds too much.
+    """
     from importlib import import_module
 
     from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-    message_class = getattr(import_module(signal.module), signal.message)
+    module = import_module(signal.module)
+    message_class = getattr(module, signal.message)
+    if json:
+        check_json(body)
+    else:
+        check_export(body, getattr(module, signal.export).DESCRIPTOR)
     refused: list[str] = []
-    raw_items = _json_items(body, signal) if json else otlp_items(body)
+    raw_items = bounded(_json_items(body, signal) if json else otlp_items(body), signal.items)
+
+    def parse(content: Any, kind: Any) -> Any:
+        return _from_json(content or {}, kind) if json else kind.FromString(content)
+
+    def read_resource(content: Any) -> ResourceAttributes:
+        return ResourceAttributes(parse(content, Resource).attributes)
+
+    def read_scope(content: Any) -> str:
+        return str(parse(content, InstrumentationScope).name)
+
+    resources, scopes = LastResult(read_resource), LastResult(read_scope)
 
     def read(item: tuple[Any, Any, Any]) -> SignalItem:
         resource, scope, content = item
-        if json:
-            return SignalItem(
-                _from_json(resource or {}, Resource).attributes, _from_json(scope or {}, InstrumentationScope).name,
-                _from_json(_plain_record(content), message_class),
-            )  # fmt: skip
-        return SignalItem(
-            Resource.FromString(resource).attributes, InstrumentationScope.FromString(scope).name,
-            message_class.FromString(content),
-        )  # fmt: skip
+        message = parse(_plain_record(content) if json else content, message_class)
+        return SignalItem(resources.of(resource), scopes.of(scope), message)
 
     items: list[SignalItem] = []
     name = f"{signal.items} {{}} of the message"
@@ -75,8 +112,6 @@ def decode_items(body: bytes, signal: Signal, *, json: bool) -> tuple[list[Signa
         items.extend(read_each(((name.format(n), item) for n, item in enumerate(raw_items, 1)), read, refused))
     except ValueError as error:
         refused.append(refusal(error, f"the message after item {len(items) + len(refused)}"))
-    if len(items) > MAX_ITEMS:
-        raise BadInput("body", len(items), f"send at most {MAX_ITEMS} {signal.items} at once")
     if refused and not items:
         raise BadInput("body", f"{len(body)} bytes", f"no {signal.items} in it can be read: {refused[0]}")
     return items, refused

@@ -76,8 +76,8 @@ def _parse_logs(
     items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
     reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
-    others = tuple(name for name in CALL_EVENTS if name not in names)
-    known = {event for item in items if (event := EventReader(rules, others).event_of(item))}
+    others = EventReader(rules, tuple(name for name in CALL_EVENTS if name not in names))
+    known = {event for item in items if (event := others.event_of(item))}
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
     notes = deployments.new_notes()
     return ParsedRequest(

@@ -35,10 +35,13 @@ class SignalRules(BaseModel):
         default=("session.id", "gen_ai.conversation.id", "conversation.id"), description="Session of the calls."
     )
 
+    def names(self) -> set[str]:
+        """Return the names of the attributes that the rules read."""
+        return {name.removeprefix("resource:") for name in (*self.tenant, *self.session)} | {SERVICE}
+
     def select(self, pairs: Collection[Any]) -> dict[str, AttributeValue]:
         """Return the attributes that the rules name."""
-        names = {name.removeprefix("resource:") for name in (*self.tenant, *self.session)}
-        return scalars(pairs, names | {SERVICE})
+        return scalars(pairs, self.names())
 
     def counts(self, resource: Mapping[str, AttributeValue]) -> bool:
         """Return whether the service of a resource counts."""

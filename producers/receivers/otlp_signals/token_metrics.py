@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS
+from producers.common.body_cost import check_items
 from producers.gateways.calls import UNKNOWN, check_end_ms, text_or_empty
 from producers.receivers.otlp_signals.decoding import AttributeValue, SignalItem, encoded, scalars
 from producers.receivers.otlp_signals.rules import SignalRules
@@ -124,7 +125,8 @@ class MetricReader:
         self._metrics = {name: TOKEN_METRICS[name] for name in names}
 
     def read(self, items: Sequence[SignalItem], trial: DeduplicationTrial, latest_ms: int) -> MetricRows:
-        """Read the metrics of one message, and note their points in `trial`."""
+        """Read the metrics of one message, and note their points in `trial`. Raises BadInput for too many points."""
+        check_items(sum(len(_data_points(item.message)) for item in items), "data points")
         refused, skipped = list[str](), Counter[str]()
         sums: dict[RowKey, _Sum] = {}
 
@@ -165,7 +167,7 @@ class MetricReader:
     ) -> str:  # fmt: skip
         """Add a point to its row. Return why it does not count, or "". Raises BadInput."""
         metric, name = self._metrics[item.message.name], item.message.name
-        resource, own = self._rules.select(item.resource), self._rules.select(point.attributes)
+        resource, own = item.resource.scalars(self._rules.names()), self._rules.select(point.attributes)
         if not self._rules.counts(resource):
             return SERVICE
         attributes = scalars(point.attributes, (metric.kind, *metric.model, _ADDRESS, _PORT))
@@ -201,7 +203,7 @@ class MetricReader:
     ) -> TotalGrowth | str:
         """Return the growth that a point shows, or why it shows none."""
         series = series_of(
-            item.message.name.encode(), item.scope.encode(), encoded(item.resource), encoded(point.attributes)
+            item.message.name.encode(), item.scope.encode(), item.resource.encoded, encoded(point.attributes)
         )
         if temporality == DELTA:
             identity = f"point {series} {point.start_ns} {point.time_ns}"
@@ -238,6 +240,11 @@ class MetricReader:
             route=key.route, provider=metric.provider, sender=self._sender, **known,
         )  # fmt: skip
         return MetricRow(row, min(requests, MAX_TOKENS), metric.provider)
+
+
+def _data_points(metric: Any) -> Sequence[Any]:
+    kind = metric.WhichOneof("data")
+    return getattr(metric, kind).data_points if kind else ()
 
 
 def _point(point: Any, kind: str) -> _Point:

@@ -16,6 +16,7 @@ import msgspec
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadEvent, BadInput, Unavailable
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
+from producers.common.body_cost import check_json
 from producers.common.json_text import decode_or_repair, json_items
 from producers.gateways.calls import batches
 from producers.gateways.deployments import Deployments
@@ -71,6 +72,7 @@ def _parse(
     reader: ItemReader, deployments: Deployments, names: _FieldNames, max_items: int, ahead_ms: int,
     sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
+    check_json(sent.body)
     bodies = list(json_items(sent.body, lines=sent.content_type != JSON))
     if not bodies:
         raise BadInput("body", f"{len(sent.body)} bytes", "give one request or more")

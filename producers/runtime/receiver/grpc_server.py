@@ -8,7 +8,7 @@ over HTTP. An exporter tries again after UNAVAILABLE only, so everything that ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,10 +22,14 @@ _CODES: Mapping[int, str] = {
     503: "UNAVAILABLE",
 }  # fmt: skip
 """Names of gRPC's codes by the status over HTTP; any other status is INVALID_ARGUMENT."""
-_CORE_MAX_BYTES = 65 * 2**20
-"""Largest message that grpcio reads. The handler refuses those beyond the listener's own bound, by name."""
+_NAMED_BYTES = 64 * 2**10
+"""Bytes beyond the listener's bound that grpcio reads, so that the handler refuses such a message by name."""
 THREADS = 64
 """Calls under way; further ones wait."""
+MAX_CONNECTIONS, MAX_CALLS = 500, 16
+"""Connections, and calls of one connection."""
+_AGE_MS, _GRACE_MS = 30_000, 15_000
+"""Age at which a client is told to connect again, and what its calls then have left: a call sent too slowly ends."""
 
 
 class OtlpGrpcServer:
@@ -47,8 +51,12 @@ class OtlpGrpcServer:
     async def start(self) -> int:
         """Start beside the running event loop, and return the port. Raises Unavailable where it cannot listen."""
         grpc, loop = self._grpc, asyncio.get_running_loop()
-        options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _CORE_MAX_BYTES))
-        self._server = grpc.server(self._threads, options=options)
+        options = (
+            ("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", self._handler.body_bytes + _NAMED_BYTES),
+            ("grpc.max_concurrent_streams", MAX_CALLS), ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+            ("grpc.max_connection_age_ms", _AGE_MS), ("grpc.max_connection_age_grace_ms", _GRACE_MS),
+        )  # fmt: skip
+        self._server = grpc.server(self._threads, interceptors=[self._door(loop)], options=options)
         for method, route in self._routes.items():
             service, name = method.strip("/").rsplit("/", 1)
             handlers = {name: grpc.unary_unary_rpc_method_handler(self._method(route, loop))}
@@ -69,10 +77,29 @@ class OtlpGrpcServer:
         await asyncio.to_thread(stopped.wait)
         await asyncio.to_thread(self._threads.shutdown)
 
-    def _method(self, route: Route, loop: asyncio.AbstractEventLoop) -> Callable[[bytes, Any], bytes]:
-        def export(body: bytes, context: Any) -> bytes:
-            headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
-            answer = asyncio.run_coroutine_threadsafe(self._handler.answer_call(route, headers, body), loop).result()
+    def _door(self, loop: asyncio.AbstractEventLoop) -> Any:
+        """Return the interceptor that refuses a call before its message is read: a thread waits while it arrives."""
+        grpc, handler = self._grpc, self._handler
+        refusals = {
+            name: grpc.stream_unary_rpc_method_handler(self._method(route, loop))
+            for name, route in self._routes.items()
+        }
+
+        class Door(grpc.ServerInterceptor):  # type: ignore[misc, name-defined]
+            def intercept_service(self, continuation: Callable[[Any], Any], call: Any) -> Any:
+                if handler.admits(_headers(call.invocation_metadata)):
+                    return continuation(call)
+                return refusals.get(call.method) or continuation(call)
+
+        return Door()
+
+    def _method(self, route: Route, loop: asyncio.AbstractEventLoop) -> Callable[[Any, Any], bytes]:
+        answer_call = self._handler.answer_call
+
+        def export(body: bytes | Iterator[bytes], context: Any) -> bytes:
+            content = body if isinstance(body, bytes) else b""  # Of a call that is refused, it is not read.
+            headers = _headers(context.invocation_metadata())
+            answer = asyncio.run_coroutine_threadsafe(answer_call(route, headers, content), loop).result()
             if isinstance(answer, Rejected):
                 code = getattr(self._grpc.StatusCode, _CODES.get(answer.status, "INVALID_ARGUMENT"))
                 context.abort(code, answer.detail)
@@ -80,3 +107,7 @@ class OtlpGrpcServer:
             return answer.body
 
         return export
+
+
+def _headers(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    return {name: value for name, value in metadata if isinstance(value, str)}

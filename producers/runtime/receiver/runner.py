@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from contracts import codec
+from contracts.connection_bounds import HEAD_BYTES, KEEP_ALIVE_S, TURN_S, ConnectionBounds, bounded_protocol
 from contracts.errors import BadSetting, Unavailable
 from producers.api import Environment, Listener
 from producers.runtime.deduplication import DeduplicationWindow
@@ -30,8 +32,6 @@ log = logging.getLogger(__name__)
 _LOW_LATENCY: Mapping[str, Any] = {"linger.ms": 5, "client.id": "wattlog-http"}
 """Properties for low latency: a client waits for each message."""
 _BLOCK_S = 1.0
-MAX_CONNECTIONS = 2_000
-"""Maximum number of open connections, idle ones included; further clients get 503."""
 
 
 def run_listener(name: str, listener: Listener, environment: Environment, kafka: Mapping[str, object]) -> None:
@@ -132,37 +132,16 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from None
 
 
-class SlowHeads:
-    """Closes connections that bring no whole head of a request within `head_s`: uvicorn waits for it for ever.
-
-    Clients that send a byte at a time would else hold every one of MAX_CONNECTIONS.
-    """
-
-    def __init__(self, head_s: float) -> None:
-        self._head_s = head_s
-        self._since_s: dict[tuple[Any, Any], float] = {}
-        """By connection and its last request: when it was first seen without a request under way."""
-
-    def close(self, connections: Collection[Any], now_s: float) -> None:
-        """Close the slow ones among uvicorn's connections, at a monotonic time."""
-        without_request = {
-            (connection, cycle) for connection in connections
-            if (cycle := getattr(connection, "cycle", None)) is None or cycle.response_complete
-        }  # fmt: skip
-        self._since_s = {key: self._since_s.get(key, now_s) for key in without_request}
-        for (connection, _), since_s in self._since_s.items():
-            if now_s - since_s > self._head_s:
-                connection.transport.close()
-
-
 def _serve(
     app: Any, sock: socket.socket, environment: Environment, delivery_queue: DeliveryQueue,
     grpc: OtlpGrpcServer | None, *, read_s: float, ack_s: float,
 ) -> None:  # fmt: skip
     """Answer until the process is to stop or the queue has failed; then open requests may end."""
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    slow_heads = SlowHeads(read_s)
+    bounds = ConnectionBounds(read_s)
+    sys.setswitchinterval(TURN_S)
 
     class Server(uvicorn.Server):
         """uvicorn that leaves signals to the caller, and looks at `stop` and at slow clients every 0.1 s."""
@@ -173,12 +152,13 @@ def _serve(
 
         async def on_tick(self, counter: int) -> bool:
             self.should_exit = self.should_exit or environment.stop.is_set() or delivery_queue.failed is not None
-            slow_heads.close(self.server_state.connections, time.monotonic())
+            bounds.close_slow(self.server_state.connections, time.monotonic())
             return bool(await super().on_tick(counter))
 
     options = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
-        proxy_headers=False, timeout_graceful_shutdown=round(ack_s) + 5, limit_concurrency=MAX_CONNECTIONS,
+        proxy_headers=False, timeout_graceful_shutdown=round(ack_s) + 5, timeout_keep_alive=KEEP_ALIVE_S,
+        http=bounded_protocol(H11Protocol, bounds), h11_max_incomplete_event_size=HEAD_BYTES,
     )  # fmt: skip
 
     async def serve() -> None:

@@ -8,32 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from contracts.bearer_tokens import is_loopback, names_loopback_only
-from contracts.errors import Unavailable, WattlogError
-from producers.api import ReceivedRequest, Reply, Route
+from contracts.callers import Caller
+from contracts.errors import AccessDenied, Unavailable, WattlogError
+from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
 from producers.runtime.clock import Clock
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial, DeduplicationWindow
 from producers.runtime.rare_log import RareLog
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
-from producers.runtime.receiver.bodies import BodyBuffer, gunzip, too_large
+from producers.runtime.receiver.bodies import gunzip, too_large
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
+from producers.runtime.receiver.parsers import ParserPool
 from producers.runtime.receiver.problems import Rejected
+from producers.runtime.receiver.sender_shares import SenderShares
 from producers.runtime.refusals import ItemRefusal
 from producers.runtime.series_totals import SeriesTotals
+from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class RequestLimits(NamedTuple):
     body_bytes: int = 16 * 2**20
     requests: int = 64
     buffered_bytes: int = 256 * 2**20
-    """Bytes of all bodies under way, packed and unpacked."""
+    """Bytes of all bodies under way, as they were sent. Of these and of the requests, a sender has half at most."""
     read_s: float = 10.0
     """Seconds from the first byte of a body to its last."""
     ack_s: float = 10.0
@@ -68,7 +70,10 @@ class RequestHandler:
         self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
         self._metrics, self._window = metrics, window
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
-        self._in_flight = self._buffered_bytes = 0
+        self._shares = SenderShares(
+            limits.requests, limits.buffered_bytes, metrics.in_flight.set, alone=verifier.open
+        )  # fmt: skip
+        self._parsers = ParserPool()
         self._rare_logs: dict[tuple[str, str], RareLog] = {}
         """By route and kind of rejection."""
 
@@ -83,14 +88,27 @@ class RequestHandler:
             return self._counted(route, self._rejected(route, request, self._rejection(route, error)))
         return self._counted(route, Response(reply.body, reply.status, media_type=reply.content_type or None))
 
+    def admits(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a sender with these headers may send. Any thread may ask, before a body is read."""
+        try:
+            self._verifier.caller(headers)
+        except AccessDenied:
+            return False
+        return True
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of one body at most."""
+        return self._limits.body_bytes
+
     async def answer_call(self, route: Route, headers: Mapping[str, str], body: bytes) -> Reply | Rejected:
         """Return the answer to a call whose body, in protobuf, was read by another server. Raises nothing."""
         try:
             caller = self._verifier.caller(headers)
-            async with self._in_flight_slot() as buffer:
-                if len(body) > self._limits.body_bytes:
-                    raise too_large(self._limits.body_bytes)
-                self._buffer(buffer, len(body))
+            if len(body) > self._limits.body_bytes:
+                raise too_large(self._limits.body_bytes)
+            with self._shares.body(sender_of(caller)) as hold:
+                hold(len(body))
                 sent = ReceivedRequest(body, PROTOBUF, headers, caller, self._clock.wall_ms())
                 answer: Reply | Rejected = await self._process(route, sent)
         except Exception as error:
@@ -130,45 +148,26 @@ class RequestHandler:
                 "media-type",
                 f"content-type: {problems.quote_value(content_type)}: send {' or '.join(route.bodies)}",
             )
-        async with self._in_flight_slot() as buffer:
-            body = await self._body(request, headers, buffer)
-            sent = ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms())
-            return await self._process(route, sent)
-
-    @asynccontextmanager
-    async def _in_flight_slot(self) -> AsyncIterator[BodyBuffer]:
-        """Yield the buffer of one request in flight. Raises Rejected where there is no room for another."""
+        sender = sender_of(caller)
         self._delivery_queue.check_room()
-        if self._in_flight >= self._limits.requests:
-            raise Rejected(
-                429, "too-many-requests", f"{self._in_flight} requests are under way; send this again.", retry_s=1
-            )
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
-        buffer = BodyBuffer()
-        try:
-            yield buffer
-        finally:
-            self._in_flight -= 1
-            self._buffered_bytes -= buffer.size
-            self._metrics.in_flight.set(self._in_flight)
+        self._shares.check_room(sender)
+        with self._shares.body(sender) as hold:
+            body, packed = await self._body(request, headers, hold)
+            sent = ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms())
+            return await self._process(route, sent, packed=packed)
 
-    async def _process(self, route: Route, sent: ReceivedRequest) -> Reply:
+    async def _process(self, route: Route, sent: ReceivedRequest, *, packed: bool = False) -> Reply:
         """Parse a request, wait until the brokers have acknowledged its messages, and return the reply."""
-        begun_ms = self._clock.monotonic_ms()
-        trial = DeduplicationTrial(self._window, self._totals)
-        try:
-            parsed = await run_in_threadpool(route.parse, sent, trial)
-        except WattlogError:
-            raise
-        except Exception as error:  # Of any class. The body may hold a prompt: the log must not quote it.
-            detail = f"The body of {len(sent.body):,} bytes cannot be read ({type(error).__name__})."
-            raise Rejected(400, "unreadable", detail) from error
-        messages = await run_in_threadpool(unnumbered_messages, route.kind, self._node, parsed.batches)
-        await self._delivery_queue.send(
-            messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,
-            changes=trial.changes,
-        )  # fmt: skip
+        sender = sender_of(sent.caller)
+        self._delivery_queue.check_room()
+        with self._shares.request(sender):
+            begun_ms = self._clock.monotonic_ms()
+            trial = DeduplicationTrial(self._window, self._totals)
+            sent, parsed, messages = await self._parsers.run(sender, self._parse, route, sent, trial, packed)
+            await self._delivery_queue.send(
+                messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,
+                changes=trial.changes,
+            )  # fmt: skip
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))
         self._metrics.left_out.labels(route.path).inc(len(parsed.refused))
@@ -181,8 +180,23 @@ class RequestHandler:
             log.warning("%s: %s", route.path, note)
         return route.reply(sent, parsed)
 
-    async def _body(self, request: Request, headers: dict[str, str], buffer: BodyBuffer) -> bytes:
-        """Return the body, unpacked, and count its bytes in `buffer`.
+    def _parse(
+        self, route: Route, sent: ReceivedRequest, trial: DeduplicationTrial, packed: bool
+    ) -> tuple[ReceivedRequest, ParsedRequest, list[Outgoing]]:
+        """Return a request, unpacked, what its body says, and the messages of it. Runs in a thread."""
+        if packed:
+            sent = sent._replace(body=gunzip(sent.body, self._limits.body_bytes))
+        try:
+            parsed = route.parse(sent, trial)
+        except WattlogError:
+            raise
+        except Exception as error:  # Of any class. The body may hold a prompt: the log must not quote it.
+            detail = f"The body of {len(sent.body):,} bytes cannot be read ({type(error).__name__})."
+            raise Rejected(400, "unreadable", detail) from error
+        return sent._replace(body=b""), parsed, unnumbered_messages(route.kind, self._node, parsed.batches)
+
+    async def _body(self, request: Request, headers: dict[str, str], hold: Callable[[int], None]) -> tuple[bytes, bool]:
+        """Return the body and whether it is packed, and count its bytes with `hold`.
 
         Raises Rejected: 408 for one that is too slow, 413 too large, 415 in another encoding than gzip, 429 where too
         many bytes are under way.
@@ -201,23 +215,12 @@ class RequestHandler:
                     body += chunk
                     if len(body) > max_bytes:
                         raise too_large(max_bytes)
-                    self._buffer(buffer, len(chunk))
+                    hold(len(chunk))
         except TimeoutError:
             raise Rejected(
                 408, "too-slow", f"The request was not here within {self._limits.read_s:g} s; send less at once."
             ) from None
-        if encoding == "identity":
-            return bytes(body)
-        unpacked = gunzip(bytes(body), max_bytes)
-        self._buffer(buffer, len(unpacked))
-        return unpacked
-
-    def _buffer(self, buffer: BodyBuffer, size: int) -> None:
-        """Count bytes of a body. Raises Rejected (429) where all bodies under way have too many."""
-        buffer.size += size
-        self._buffered_bytes += size
-        if self._buffered_bytes > self._limits.buffered_bytes:
-            raise Rejected(429, "too-many-bytes", "Too many bytes are under way; send this again.", retry_s=1)
+        return bytes(body), encoding == "gzip"
 
     def _rejected(self, route: Route, request: Request, error: Rejected) -> Response:
         self._metrics.rejected.labels(route.path, error.kind).inc()
@@ -238,6 +241,11 @@ class RequestHandler:
     def _counted(self, route: Route, response: Response) -> Response:
         self._metrics.requests.labels(route.path, str(response.status_code)).inc()
         return response
+
+
+def sender_of(caller: Caller) -> str:
+    """Return whose share of the bounds a request takes: that of its tenants, whatever their keys, or the gateway's."""
+    return caller.name if caller.tenants is None else " ".join(sorted(caller.tenants))
 
 
 def create_app(handler: RequestHandler, delivery_queue: DeliveryQueue, routes: Sequence[Route]) -> FastAPI:

@@ -1,0 +1,254 @@
+"""A receiver under attack: it answers health checks, leaves room for other senders, and loses no honest event."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+
+from contracts.settings import Settings
+from producers.api import ParsedRequest, ReceivedRequest, Route
+from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.receiver.grpc_server import OtlpGrpcServer
+from producers.runtime.receiver.parsers import THREADS, ParserPool
+from producers.runtime.receiver.problems import Rejected
+from producers.runtime.receiver.routes import open_routes
+from producers.runtime.receiver.runner import _bind, _serve
+from producers.runtime.receiver.sender_shares import SenderShares
+from producers.runtime.receiver.server import RequestLimits, create_app
+from tests.producers.frame import environment
+from tests.producers.gateways.payloads import as_protobuf, span
+from tests.producers.runtime.receiver.listener import EVENTS, MANY, SECRET, Listener, event, listening, token
+from tests.support.waiting import HANG_S, wait_until
+
+
+def _ignore(_: int) -> None:
+    return None
+
+
+class _Serving:
+    """A listener on a real socket, in a thread of its own."""
+
+    def __init__(self, listener: Listener, routes: Sequence[Route]) -> None:
+        self._stop = threading.Event()
+        self.sock = _bind("127.0.0.1", 0)
+        self.port = self.sock.getsockname()[1]
+        app = create_app(listener._handler, listener.line, routes)
+        place: Any = SimpleNamespace(stop=self._stop)
+        serve = partial(_serve, app, self.sock, place, listener.line, None, read_s=HANG_S, ack_s=1.0)
+        self._thread = threading.Thread(target=serve)
+
+    def __enter__(self) -> _Serving:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.sock.close()
+
+
+def test_health_answers_while_every_parser_is_busy(tmp_path: Path) -> None:
+    hold, begun = threading.Event(), threading.Semaphore(0)
+
+    def parse(sent: ReceivedRequest, trial: DeduplicationTrial) -> ParsedRequest:
+        begun.release()
+        hold.wait(HANG_S)
+        return ParsedRequest(())
+
+    slow = Route("/slow", "slow", {"text/plain": {}}, parse)
+    with listening(tmp_path, intakes=[slow]) as listener, _Serving(listener, [slow]) as serving:
+        url = f"http://127.0.0.1:{serving.port}"
+
+        def post() -> None:
+            answers.append(httpx.post(f"{url}/slow", content=b"x", headers={"content-type": "text/plain"},
+                                      timeout=HANG_S, trust_env=False).status_code)  # fmt: skip
+
+        answers: list[int] = []
+        threads = [threading.Thread(target=post) for _ in range(THREADS + 6)]
+        for thread in threads:
+            thread.start()
+        for _ in range(THREADS):
+            begun.acquire()
+        wait_until(lambda: len(listener._handler._parsers._waiting.get("", ())) == 6)
+        assert httpx.get(f"{url}/healthz", timeout=HANG_S, trust_env=False).status_code == 200
+        assert answers == []
+        hold.set()
+        for thread in threads:
+            thread.join()
+        assert answers == [202] * len(threads)
+
+
+def test_two_hundred_posts_at_once_are_accepted_or_postponed_and_none_is_lost(tmp_path: Path) -> None:
+    posts, items = 200, 25
+
+    async def send(url: str) -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=None)
+        headers = {"content-type": MANY}
+        async with httpx.AsyncClient(limits=limits, timeout=HANG_S, trust_env=False) as client:
+            return await asyncio.gather(*(
+                client.post(url, json=[event(f"{n}-{k}") for k in range(items)], headers=headers) for n in range(posts)
+            ))  # fmt: skip
+
+    with listening(tmp_path, max_waiting=100_000) as listener:
+        routes: list[Any] = [_events_route()]
+        with _Serving(listener, routes) as serving:
+            url = f"http://127.0.0.1:{serving.port}{EVENTS}"
+            answers = asyncio.run(send(url))
+    assert {answer.status_code for answer in answers} <= {202, 429, 503}
+    assert all(int(a.headers["retry-after"]) > 0 for a in answers if a.status_code != 202)
+    accepted = {f"{n}-{k}" for n, a in enumerate(answers) if a.status_code == 202 for k in range(items)}
+    assert accepted
+    assert {row["event_id"] for row in listener.broker.rows} >= accepted
+
+
+def _events_route() -> Route:
+    return next(route for route in open_routes(environment(Settings(cluster="c1"))) if route.path == EVENTS)
+
+
+def test_one_senders_bodies_wait_behind_each_other_and_not_before_another_senders() -> None:
+    order: list[str] = []
+
+    async def run() -> None:
+        pool, hold = ParserPool(threads=1), threading.Event()
+
+        def parse(sender: str) -> None:
+            hold.wait(HANG_S)
+            order.append(sender)
+
+        calls = [asyncio.create_task(pool.run(sender, parse, sender)) for sender in ["a", "a", "a", "a", "b", "c"]]
+        await asyncio.sleep(0)
+        hold.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(run())
+    assert order == ["a", "a", "b", "c", "a", "a"]
+
+
+def test_a_request_that_is_cancelled_while_it_waits_gives_its_turn_to_the_next() -> None:
+    async def run() -> list[str]:
+        pool, hold, order = ParserPool(threads=1), threading.Event(), list[str]()
+        first = asyncio.create_task(pool.run("a", hold.wait, HANG_S))
+        gone = asyncio.create_task(pool.run("b", order.append, "b"))
+        last = asyncio.create_task(pool.run("c", order.append, "c"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        hold.set()
+        await asyncio.gather(first, last)
+        return order
+
+    assert asyncio.run(run()) == ["c"]
+
+
+def test_an_error_of_a_parser_is_the_callers_and_frees_the_thread() -> None:
+    def fail() -> None:
+        raise ValueError("x")
+
+    async def run() -> int:
+        pool = ParserPool(threads=1)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="x"):
+                await pool.run("a", fail)
+        return await pool.run("a", lambda: 1)
+
+    assert asyncio.run(run()) == 1
+
+
+def test_a_sender_has_half_of_the_requests_and_bytes_and_leaves_the_rest_to_others() -> None:
+    shares = SenderShares(4, 1_000, _ignore, alone=False)
+    with shares.request("a"), shares.request("a"):
+        with pytest.raises(Rejected, match="2 of this sender") as rejected, shares.request("a"):
+            raise AssertionError
+        assert (rejected.value.status, rejected.value.retry_s) == (429, 1)
+        with shares.request("b"), shares.request("b"), pytest.raises(Rejected, match="4 requests"), shares.request("c"):
+            raise AssertionError
+    with shares.body("a") as hold, shares.body("b") as hold_other:
+        hold(500)
+        hold_other(500)
+        with pytest.raises(Rejected, match="bytes are under way"):
+            hold(1)
+    with shares.body("a") as hold, shares.request("a"):
+        hold(500)
+
+
+def test_without_a_key_all_senders_are_one_and_have_all() -> None:
+    shares = SenderShares(2, 10, _ignore, alone=True)
+    with shares.request(""), shares.request(""), shares.body("") as hold:
+        hold(10)
+
+
+def test_a_tenant_that_must_wait_holds_up_no_other(tmp_path: Path) -> None:
+    limits = RequestLimits(requests=2, ack_s=HANG_S)
+    with listening(tmp_path, key=SECRET, limits=limits) as listener:
+        listener.broker.silent = True
+        acme, globex = (token(tenant=tenant) for tenant in ("acme", "globex"))
+        first = threading.Thread(target=listener.post, args=(event("1"),), kwargs={"authorization": acme})
+        first.start()
+        wait_until(lambda: listener.broker.tries == 1)
+        assert listener.post(event("2"), authorization=acme).status_code == 429
+        listener.broker.silent = False
+        assert listener.post(event("3", subject="globex"), authorization=globex).status_code == 202
+        first.join()
+
+
+def test_a_call_over_grpc_without_a_token_is_refused_before_its_message_is_read(tmp_path: Path) -> None:
+    """Its message never ends, so a server that waited for it would not answer."""
+    [route] = [route for route in open_routes(environment(Settings(cluster="c1"))) if route.path == "/v1/traces"]
+    never = threading.Event()
+
+    def message() -> Any:
+        never.wait(HANG_S)
+        yield b""
+
+    def call(port: int) -> grpc.StatusCode:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+            try:
+                channel.stream_unary(route.grpc_method)(message())
+            except grpc.RpcError as error:
+                return error.code()
+            finally:
+                never.set()
+        raise AssertionError
+
+    async def run(listener: Listener) -> grpc.StatusCode:
+        server = OtlpGrpcServer(listener._handler, [route], "127.0.0.1", 0)
+        port = await server.start()
+        code = await asyncio.to_thread(call, port)
+        await server.stop(0)
+        return code
+
+    with listening(tmp_path, key=SECRET, intakes=[route]) as listener:
+        assert asyncio.run(run(listener)) == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_message_over_grpc_beyond_the_bound_is_not_read(tmp_path: Path) -> None:
+    [route] = [route for route in open_routes(environment(Settings(cluster="c1"))) if route.path == "/v1/traces"]
+    body = ExportTraceServiceRequest.FromString(as_protobuf([span({"x": "y" * 500_000})]))
+
+    def call(port: int) -> grpc.StatusCode:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+            try:
+                TraceServiceStub(channel).Export(body, compression=grpc.Compression.Gzip)
+            except grpc.RpcError as error:
+                return error.code()
+        raise AssertionError
+
+    async def run(listener: Listener) -> grpc.StatusCode:
+        server = OtlpGrpcServer(listener._handler, [route], "127.0.0.1", 0)
+        port = await server.start()
+        code = await asyncio.to_thread(call, port)
+        await server.stop(0)
+        return code
+
+    with listening(tmp_path, limits=RequestLimits(body_bytes=1_000), intakes=[route]) as listener:
+        assert asyncio.run(run(listener)) == grpc.StatusCode.RESOURCE_EXHAUSTED
