@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from access.access_log import ActLog
 from api import problems
 from api.auth import CallerReaders
 from api.host_guard import HostGuard
@@ -38,6 +39,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     )
     app.state.settings = settings
     app.state.readers = CallerReaders(settings, warehouse)
+    app.state.act_log = ActLog(settings.access_log_path)
     app.state.report_cache = SingleFlightCache()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))

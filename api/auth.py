@@ -1,10 +1,10 @@
-"""Authentication and tenant scoping: every route reads the ledger through the reader of its caller.
+"""Authentication, scopes and tenants: every route reads the ledger through the reader of its caller.
 
-A bearer token (`contracts.bearer_tokens`) identifies a tenant, who sees its own rows, or an operator, who sees all.
-Without a key in the settings, every caller is an operator, and the API listens on loopback only.
+`access.authenticator` finds the caller of a credential. Without one in the settings, every caller may read all, and the
+API listens on loopback only. The caller's tenants narrow what it reads; scopes say which routes it may use at all.
 
-Routes reach the warehouse only through `CallerReaders`, so a route cannot read around its caller's `LedgerReader`. A
-route of a `LedgerRouter` that does not depend on that reader fails at import.
+Routes reach the warehouse only through `CallerReaders`, so a route cannot read around its caller's `LedgerReader`. Each
+route of a `LedgerRouter` declares which scopes it needs by the reader that it takes; one without fails at import.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from access.authenticator import Authenticator
 from contracts.bearer_tokens import is_loopback
-from contracts.callers import Scope
+from contracts.callers import Caller, Scope
 from contracts.errors import AccessDenied, BadSetting
 from contracts.settings import Settings
 from warehouse.client import Warehouse
@@ -27,31 +26,29 @@ from warehouse.periods import newest
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
 from warehouse.results import Newest
 
-_bearer = HTTPBearer(auto_error=False, description="JWT with `exp`, and a `tenant` claim or `role: operator`.")
+MONEY = (Scope.READ_FINANCE, Scope.READ_TENANT)
+_bearer = HTTPBearer(auto_error=False, description="An API key, or a JWT: docs/access.md has scopes, roles and claims.")
 
 
 class CallerReaders:
-    """Makes the ledger reader of each caller from its token. Raises BadSetting for an unusable key."""
+    """Makes callers from credentials, and their ledger readers. Raises BadSetting for an unusable key."""
 
     def __init__(self, settings: Settings, warehouse: Warehouse) -> None:
         self._authenticator = _authenticator(settings)
         self._warehouse = warehouse
 
-    def reader(self, token: str | None) -> LedgerReader:
-        """Return the ledger as the token's holder may see it.
+    def caller(self, token: str | None) -> Caller:
+        """Return the caller of a credential.
 
-        Raises AccessDenied: 401 for no or a bad token, 403 for one that grants nothing.
+        Raises AccessDenied: 401 for none or a bad one, 403 for one that grants nothing.
         """
-        if self._authenticator.open:
-            return operator_reader(self._warehouse)
-        caller = self._authenticator.caller(token)
+        return self._authenticator.caller(token)
+
+    def reader(self, caller: Caller) -> LedgerReader:
+        """Return the ledger as a caller's tenants narrow it."""
         if caller.tenants is None:
-            caller.require(Scope.ADMIN)
             return operator_reader(self._warehouse)
-        caller.require(Scope.READ_TENANT)
-        if caller.tenant is None:
-            raise AccessDenied(403, "The API answers for one tenant; this credential has several.")
-        return tenant_reader(self._warehouse, caller.tenant)
+        return tenant_reader(self._warehouse, *caller.tenants)
 
     def newest(self) -> Newest:
         """Return the ends of the ledger, which any caller may know."""
@@ -73,36 +70,62 @@ def _authenticator(settings: Settings) -> Authenticator:
     return Authenticator(settings, key.get_secret_value() if key else None, "api_jwt_key")
 
 
-def _caller_reader(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> LedgerReader:
+def _caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
     readers: CallerReaders = request.app.state.readers
-    return readers.reader(credentials.credentials if credentials else None)
+    request.state.caller = readers.caller(credentials.credentials if credentials else None)
+    return request.state.caller  # type: ignore[no-any-return]
 
 
-def _operator_reader(reader: Annotated[LedgerReader, Depends(_caller_reader)]) -> LedgerReader:
-    if reader.tenant is not None:
-        raise AccessDenied(403, "Only operators see this: it is about all tenants.")
-    return reader
+_Authenticated = Annotated[Caller, Depends(_caller)]
+
+
+def _caller_reader(request: Request, caller: _Authenticated) -> LedgerReader:
+    caller.require(Scope.READ_FLEET, *MONEY)
+    return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
+
+
+def _money_reader(request: Request, caller: _Authenticated) -> LedgerReader:
+    caller.require(*MONEY)
+    return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
+
+
+def _fleet_reader(request: Request, caller: _Authenticated) -> LedgerReader:
+    caller.require(Scope.READ_FLEET)
+    if caller.tenants is not None:
+        raise AccessDenied(403, "Only credentials of all tenants see this: it is about all of them.")
+    return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
 
 
 CallerReader = Annotated[LedgerReader, Depends(_caller_reader)]
-"""Parameter of a route: the ledger as its caller may see it."""
-OperatorReader = Annotated[LedgerReader, Depends(_operator_reader)]
-"""Parameter of a route for operators only. Other callers get 403."""
+"""Parameter of a route on energy, tokens and latencies, which has no money: any scope to read."""
+MoneyReader = Annotated[LedgerReader, Depends(_money_reader)]
+"""Parameter of a route on money: `read:finance`, or `read:tenant` of the caller's own tenants."""
+FleetReader = Annotated[LedgerReader, Depends(_fleet_reader)]
+"""Parameter of a route on the whole fleet: `read:fleet`, of all tenants."""
+_READERS = (_caller_reader, _money_reader, _fleet_reader)
+
+
+def may_see_money(request: Request) -> bool:
+    """Return True if the caller of a request may see money."""
+    caller: Caller = request.state.caller
+    return caller.may(*MONEY)
+
+
+def require_money(request: Request) -> None:
+    """Raise AccessDenied (403) if the caller of a request may not see money."""
+    caller: Caller = request.state.caller
+    caller.require(*MONEY)
 
 
 class LedgerRouter(APIRouter):
-    """Router whose routes need a `CallerReader` or `OperatorReader` parameter. Raises TypeError for one without."""
+    """Router whose routes take a `CallerReader`, `MoneyReader` or `FleetReader`. Raises TypeError for one without."""
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Add a route, after checking that it authenticates its caller."""
         super().add_api_route(path, endpoint, **options)
         route = self.routes[-1]
         assert isinstance(route, APIRoute)
-        if not _authenticates(route.dependant):
-            raise TypeError(f"{endpoint.__name__} ({path}) has no CallerReader or OperatorReader parameter: add one")
-
-
-def _authenticates(dependant: Dependant) -> bool:
-    return dependant.call is _caller_reader or any(_authenticates(part) for part in dependant.dependencies)
+        if not any(part.call in _READERS for part in route.dependant.dependencies):
+            raise TypeError(
+                f"{endpoint.__name__} ({path}) has no CallerReader, MoneyReader or FleetReader parameter: add one"
+            )

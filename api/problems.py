@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from contracts.callers import Caller
 from contracts.errors import AccessDenied, BadInput, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -91,6 +92,11 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, AccessDenied)
+    caller: Caller | None = getattr(request.state, "caller", None)
+    client = request.client.host if request.client else ""
+    request.app.state.act_log.deny(
+        caller.name if caller else "", "read", request.url.path, status=error.status, client=client
+    )
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     kind = "unauthenticated" if error.status == 401 else "forbidden"
     return problem(request.url.path, error.status, kind, error.detail, headers=headers)

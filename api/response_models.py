@@ -36,6 +36,7 @@ class EfficiencyResponse(RowsResponse[ChargebackRow]):
     boundary: Annotated[Boundary | None, Field(description="As asked for; null is all that was measured.")] = None
     clusters_outside: list[str] = Field(default_factory=list)
     clusters_excluded: list[str] = Field(default_factory=list)
+    withheld: list[str] = Field(default_factory=list, description="Fields that the caller may not see: null here.")
 
 
 class ChargebackResponse(EfficiencyResponse):

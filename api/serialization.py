@@ -99,9 +99,17 @@ def respond(
     if next_:
         headers["Link"] = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
     if wants_csv(request, format_):
-        return Response(to_csv(rows if csv_rows is None else csv_rows, columns), media_type=CSV_TYPE, headers=headers)
+        exported = rows if csv_rows is None else csv_rows
+        _record_export(request, len(exported))
+        return Response(to_csv(exported, columns), media_type=CSV_TYPE, headers=headers)
     body = adapter(dict[str, Any]).dump_json({**envelope, "rows": rows, "next": next_})
     return Response(body, media_type="application/json", headers=headers)
+
+
+def _record_export(request: Request, rows: int) -> None:
+    """Append a download as CSV to the access log."""
+    query = {"query": request.url.query, "rows": rows}
+    request.app.state.act_log.record(request.state.caller.name, "export", request.url.path, "done", **query)
 
 
 def respond_page(

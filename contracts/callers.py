@@ -83,10 +83,8 @@ class Caller:
         """
         tenant = named or self.tenant or ""
         if not self.may_name(tenant):
-            fix = "leave the tenant out" if self.tenant else "name one of them"
-            raise AccessDenied(
-                403, f"tenant: {named[:MAX_TEXT]!r}: this credential's events are its own tenants'; {fix}."
-            )
+            fix = "its own tenant's; leave the tenant out" if self.tenant else "its own tenants'; name one of them"
+            raise AccessDenied(403, f"tenant: {named[:MAX_TEXT]!r}: this token's events are {fix}.")
         return tenant
 
 

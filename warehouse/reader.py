@@ -1,7 +1,7 @@
 """`LedgerReader`: the warehouse as one caller may see it. Every read of tenants' rows goes through it.
 
 No caller has to remember to filter by tenant. Read functions take a reader, never a `Warehouse`. The reader binds its
-tenant into each question (a `.sql` file: see `sql_files`). `Warehouse.ask` refuses questions that return tenants' rows.
+tenants into each question (a `.sql` file: see `sql_files`). `Warehouse.ask` refuses questions on tenants' rows.
 Readers are made in few places, from a verified caller: `tenant_reader` and `operator_reader`. They are listed in
 tests/warehouse/test_reader.py.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import AccessDenied, BadInput, BadQuery
 from warehouse.filters import Filter
-from warehouse.sql_files import TENANT_PARAMETER, Access, is_narrowed, sql_file
+from warehouse.sql_files import TENANT_PARAMETER, TENANTS_PARAMETER, Access, is_narrowed, sql_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,25 +25,29 @@ _EVERY_ROW = Filter()
 
 
 class LedgerReader:
-    """Runs questions for one caller: a tenant, who sees its own rows, or an operator, who sees all."""
+    """Runs questions for one caller: of some tenants, who sees their rows, or an operator, who sees all."""
 
-    def __init__(self, warehouse: Warehouse, tenant: str | None) -> None:
-        """Made by `tenant_reader` and `operator_reader` only. `tenant` None: an operator."""
+    def __init__(self, warehouse: Warehouse, tenants: frozenset[str] | None) -> None:
+        """Made by `tenant_reader` and `operator_reader` only. `tenants` None: an operator."""
         self._warehouse = warehouse
-        self._tenant = tenant
+        self._tenants = tenants
 
     @property
-    def tenant(self) -> str | None:
-        """The one tenant whose rows this reader sees; None: an operator's, who sees all."""
-        return self._tenant
+    def tenants(self) -> frozenset[str] | None:
+        """The tenants whose rows this reader sees; None: an operator's, who sees all."""
+        return self._tenants
 
     def narrow(self, filter: Filter) -> Filter:
-        """Return the filter with this reader's tenant in it. Raises AccessDenied (403) for another tenant's."""
-        if self._tenant is None:
-            return filter
-        if filter.tenant not in (None, "", self._tenant):
-            raise AccessDenied(403, "This token sees its own tenant only.")
-        return replace(filter, tenant=self._tenant)
+        """Return the filter with this reader's tenants in it. Raises AccessDenied (403) for another tenant's."""
+        if self._tenants is None:
+            return replace(filter, among=())
+        if filter.tenant:
+            if filter.tenant not in self._tenants:
+                own = "tenant" if len(self._tenants) == 1 else "tenants"
+                raise AccessDenied(403, f"This token sees its own {own} only.")
+            return replace(filter, among=(filter.tenant,))
+        among = tuple(sorted(self._tenants))
+        return replace(filter, tenant=among[0] if len(among) == 1 else None, among=among)
 
     def operator_warehouse(self) -> Warehouse:
         """Return the warehouse itself, for an operator's own SQL. Raises AccessDenied (403) for a tenant's reader."""
@@ -87,10 +91,16 @@ class LedgerReader:
             self._require_operator()
         if file.access is Access.TENANT:
             if not is_narrowed(sql):
-                raise ValueError(f"{name} returns tenants' rows without the condition tenant = {TENANT_PARAMETER}")
+                raise ValueError(f"{name} returns tenants' rows without a condition on {TENANTS_PARAMETER}")
             filter = self.narrow(filter)
+            if TENANT_PARAMETER in sql and filter.among and not filter.tenant:
+                raise BadQuery("tenant", None, "this credential has several tenants: name one")
         bound = dict(params)
+        if TENANTS_PARAMETER in sql:
+            bound["tenants"] = [filter.tenant] if filter.tenant else list(filter.among)
         for column, value in asdict(filter).items():
+            if column == "among" or (column == "tenant" and TENANTS_PARAMETER in sql and TENANT_PARAMETER not in sql):
+                continue
             if f"{{{column}:String}}" in sql:
                 bound[column] = value or ""
             elif value:
@@ -98,15 +108,15 @@ class LedgerReader:
         return sql, bound
 
     def _require_operator(self) -> None:
-        if self._tenant is not None:
+        if self._tenants is not None:
             raise AccessDenied(403, "Only operators see this: it is about all tenants.")
 
 
-def tenant_reader(warehouse: Warehouse, tenant: str) -> LedgerReader:
-    """Return the reader of a verified tenant. Raises BadInput for an empty name, which would mean all tenants."""
-    if not tenant:
-        raise BadInput("tenant", tenant, "give the name of the caller's tenant")
-    return LedgerReader(warehouse, tenant)
+def tenant_reader(warehouse: Warehouse, *tenants: str) -> LedgerReader:
+    """Return the reader of verified tenants. Raises BadInput for none or an empty name, which would mean all."""
+    if not tenants or not all(tenants):
+        raise BadInput("tenant", tenants, "give the names of the caller's tenants")
+    return LedgerReader(warehouse, frozenset(tenants))
 
 
 def operator_reader(warehouse: Warehouse) -> LedgerReader:

@@ -3,8 +3,9 @@
 A question is named by folder and file: `ledger/rows` is warehouse/ledger/rows.sql. Its first line declares whose rows
 it returns, and so how it may be run:
 
-* `-- Access: tenant`: rows of tenants. Only a `LedgerReader` runs it, and binds `{tenant:String}` itself, which each
-  part of a UNION has in a condition (`is_narrowed`). No other question may use that parameter.
+* `-- Access: tenant`: rows of tenants. Only a `LedgerReader` runs it. It binds `{tenants:Array(String)}` itself, or
+  `{tenant:String}` where a question is about one tenant. Each part of a UNION has one of them in a condition
+  (`is_narrowed`). No other question may use these parameters.
 * `-- Access: operator`: rows of all tenants. Only an operator's `LedgerReader` runs it.
 * `-- Access: shared`: no rows of a tenant, but prices, floors, weights, or the ledger's first and last time.
 * `-- Access: internal`: rows for workers and for commands beside them. A `LedgerReader` refuses it.
@@ -47,8 +48,8 @@ _WITHIN_SQL = (
 _COLUMNS = re.compile(r"\$(tokens|dimensions|latencies)\{([^{}]+)\}")
 _LISTS = {"tokens": TOKENS, "dimensions": DIMENSIONS, "latencies": LATENCIES}
 _NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z0-9_]*")
-TENANT_PARAMETER = "{tenant:String}"
-"""Parameter of questions with tenant access; empty means all tenants."""
+TENANT_PARAMETER, TENANTS_PARAMETER = "{tenant:String}", "{tenants:Array(String)}"
+"""Parameters of questions with tenant access: one tenant; several, where none means all."""
 _COMMENT = re.compile(r"--[^\n]*")
 _HEADER = re.compile(r"-- Access: (tenant|operator|shared|internal)\n")
 
@@ -93,15 +94,17 @@ def sql_file(name: str) -> SqlFile:
     for macro, sql in ((_PART, _PART_SQL), (_WITHIN, _WITHIN_SQL), (_CONTAINS_GPUS, _CONTAINS_GPUS_SQL)):
         body = macro.sub(sql, body)
     question = SqlFile(name, Access(header[1]), _with_columns(body))
-    if question.access is not Access.TENANT and TENANT_PARAMETER in text:
-        raise ValueError(f"warehouse/{name}.sql uses {TENANT_PARAMETER}: declare `-- Access: tenant`")
+    for parameter in (TENANT_PARAMETER, TENANTS_PARAMETER):
+        if question.access is not Access.TENANT and parameter in text:
+            raise ValueError(f"warehouse/{name}.sql uses {parameter}: declare `-- Access: tenant`")
     return question
 
 
 def is_narrowed(sql: str) -> bool:
-    """Return True if SQL has the tenant's parameter in a condition, in each part of a UNION."""
+    """Return True if SQL has a tenants' parameter in a condition, in each part of a UNION."""
     parts = re.split(r"\bUNION\b", _COMMENT.sub("", sql))
-    return all(f"tenant = {TENANT_PARAMETER}" in part for part in parts)
+    conditions = f"tenant = {TENANT_PARAMETER}", f"tenant IN {TENANTS_PARAMETER}"
+    return all(any(condition in part for condition in conditions) for part in parts)
 
 
 def _with_columns(text: str) -> str:

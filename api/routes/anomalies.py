@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from api.anomaly_report import DEFAULT_MEASURES, AnomalyMeasure, Episode, Withheld, anomaly_report
-from api.auth import CallerReader, LedgerRouter
+from api.auth import CallerReader, LedgerRouter, require_money
 from api.examples import forecasts as examples
 from api.params import Cluster, RequestedBoundary, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
 from api.report_cache import cached_report
@@ -58,13 +58,16 @@ def anomalies(
     format_: RequestedFormat = None,
 ) -> Response:
     """Spikes and level shifts against the median of the past, merged into episodes."""
+    measures = tuple(dict.fromkeys(measure or DEFAULT_MEASURES))
+    if "cost" in measures:
+        require_money(request)
     report = cached_report(
         request,
         anomaly_report,
         reader,
         filter=Filter(tenant=tenant, cluster=cluster, boundary=boundary),
         freq=freq,
-        measures=tuple(dict.fromkeys(measure or DEFAULT_MEASURES)),
+        measures=measures,
         by=by,
         top=top,
     )

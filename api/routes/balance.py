@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from pydantic import BaseModel
 
-from api.auth import LedgerRouter, OperatorReader
+from api.auth import FleetReader, LedgerRouter
 from api.examples import billing as examples
 from api.params import ResolvedPeriod
 from api.response_models import documented
@@ -57,7 +57,7 @@ class Balance(BaseModel):
 
 
 @router.get("/balance", responses=documented(Balance, examples.BALANCE))
-def balance(request: Request, reader: OperatorReader, period: ResolvedPeriod) -> Balance:
+def balance(request: Request, reader: FleetReader, period: ResolvedPeriod) -> Balance:
     """Measured facts compared with the ledger's rows, as both are stored. Operators only."""
     report = Audit()  # Of an empty ledger, whose period is empty.
     if period.start < period.end:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
 from fastapi.responses import Response
 
-from api.auth import CallerReader, LedgerRouter
+from api.auth import CallerReader, LedgerRouter, MoneyReader, may_see_money
 from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
 from api.examples import billing as examples
 from api.params import (
@@ -36,7 +37,7 @@ router = LedgerRouter(prefix="/v1", tags=["billing"])
 @router.get("/chargeback", responses=documented(ChargebackResponse, examples.CHARGEBACK, csv=examples.CHARGEBACK_CSV))
 def chargeback(
     request: Request,
-    reader: CallerReader,
+    reader: MoneyReader,
     period: ResolvedPeriod,
     page_request: RequestedPage,
     by: Dimensions = "tenant",
@@ -76,10 +77,14 @@ def efficiency(
     boundary: RequestedBoundary = None,
     format_: RequestedFormat = None,
 ) -> Response:
-    """J/token over time: per prompt and completion token, and per completion token alone."""
+    """J/token over time: per prompt and completion token, and per completion token alone. A caller who may not see
+    money gets null for `cost`, and `withheld` says so."""
     groups = [name for name in split_names(by) if name != bucket]
     filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
     page = chargeback_queries.efficiency(reader, period, bucket, groups, filter_, page_request)
+    withheld = [] if may_see_money(request) else ["cost"]
+    if withheld:
+        page = Page([replace(row, cost=None) for row in page.rows], page.next)
     return _respond_grouped(
         request,
         format_,
@@ -88,6 +93,7 @@ def efficiency(
         period,
         simulated=any(row.simulated for row in page.rows),
         boundary=boundary,
+        withheld=withheld,
         **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
 

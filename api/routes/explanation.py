@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Query
 from fastapi.responses import JSONResponse, Response
 
-from api.auth import CallerReader, LedgerRouter
+from api.auth import LedgerRouter, MoneyReader
 from api.examples import ledger as examples
 from api.params import Tenant
 from api.response_models import documented
@@ -20,7 +20,7 @@ router = LedgerRouter(prefix="/v1", tags=["drill-down"])
 
 @router.get("/explain", responses=documented(Explanation, examples.EXPLAIN, 404))
 def explain(
-    reader: CallerReader,
+    reader: MoneyReader,
     tenant: Tenant = None,
     window: Annotated[
         str, Query(max_length=40, description="`latest`, or RFC 3339: the window that contains it.")

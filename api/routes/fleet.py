@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from fastapi.responses import Response
 
-from api.auth import LedgerRouter, OperatorReader
+from api.auth import FleetReader, LedgerRouter
 from api.examples import ledger as examples
 from api.params import Cluster, RequestedFormat, RequestedPage, ResolvedPeriod
 from api.response_models import RowsResponse, documented
@@ -20,7 +20,7 @@ router = LedgerRouter(prefix="/v1", tags=["drill-down"])
 @router.get("/fleet", responses=documented(RowsResponse[FleetRow], examples.FLEET))
 def fleet(
     request: Request,
-    reader: OperatorReader,
+    reader: FleetReader,
     period: ResolvedPeriod,
     page_request: RequestedPage,
     cluster: Cluster = None,

@@ -9,7 +9,7 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from api.auth import CallerReader, LedgerRouter
+from api.auth import CallerReader, LedgerRouter, require_money
 from api.examples import forecasts as examples
 from api.forecast_report import ForecastMeasure, ForecastStep, SeriesForecast, forecast_report, step_rows
 from api.params import Cluster, RequestedBoundary, RequestedFormat, SeriesGrouping, SeriesTop, StepFrequency, Tenant
@@ -45,6 +45,8 @@ def forecast(
 ) -> Response:
     """Steps ahead with 80 and 95 % intervals, totals of this and the next month, and each model's accuracy on the
     past."""
+    if measure == "cost":
+        require_money(request)
     forecasts = cached_report(
         request,
         forecast_report,

@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from api import problems
-from api.auth import CallerReaders, LedgerRouter, OperatorReader
+from api.auth import CallerReaders, FleetReader, LedgerRouter
 from api.serialization import plain
 from warehouse.results import Newest
 
@@ -44,6 +44,6 @@ def readyz(request: Request) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(401, 403)},
     response_class=Response,
 )
-def metrics(request: Request, _: OperatorReader) -> Response:
+def metrics(request: Request, _: FleetReader) -> Response:
     """Prometheus metrics: HTTP by route, and the newest final window by tenant. Operators only."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from api.auth import LedgerRouter, OperatorReader
+from api.auth import FleetReader, LedgerRouter
 from api.examples import reconciliation as examples
 from api.params import Cluster, RequestedFormat, RequestedPage, ResolvedPeriod, Workload
 from api.response_models import RowsResponse, documented
@@ -35,7 +35,7 @@ class ReconciliationResponse(RowsResponse[ComparedHour]):
 @router.get("/reconciliation", responses=documented(ReconciliationResponse, examples.RECONCILIATION))
 def reconciliation(
     request: Request,
-    reader: OperatorReader,
+    reader: FleetReader,
     period: ResolvedPeriod,
     page_request: RequestedPage,
     cluster: Cluster = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Path, Request
 from fastapi.responses import JSONResponse, Response
 
-from api.auth import CallerReader, LedgerRouter
+from api.auth import CallerReader, LedgerRouter, MoneyReader
 from api.examples import usage as examples
 from api.params import NAME, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant
 from api.response_models import SessionsResponse, documented
@@ -41,7 +41,7 @@ def sessions(
 
 @router.get("/sessions/{session_id:path}", responses=documented(Session, examples.SESSION, 404))
 def session(
-    reader: CallerReader,
+    reader: MoneyReader,
     session_id: Annotated[str, Path(**NAME, examples=["s-1"])],
     tenant: Tenant = None,
 ) -> Response:

@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator
 
-from api.auth import CallerReader, LedgerRouter
+from api.auth import LedgerRouter, MoneyReader
 from api.examples import usage as examples
 from api.params import (
     NAME,
@@ -53,7 +53,7 @@ UsageDimensions = Annotated[
 @router.get("/usage", responses=documented(RowsResponse[UsageGroup], examples.USAGE, csv=examples.USAGE_CSV))
 def usage(
     request: Request,
-    reader: CallerReader,
+    reader: MoneyReader,
     period: ResolvedPeriod,
     page_request: RequestedPage,
     by: UsageDimensions = "tenant",

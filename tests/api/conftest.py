@@ -23,6 +23,7 @@ LOOPBACK = "http://127.0.0.1:8787"
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("WATTLOG_CONFIG", f"{tmp_path}/none.toml")
+    monkeypatch.setenv("WATTLOG_DATA", f"{tmp_path}/data")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from api.auth import CallerReader, LedgerRouter, OperatorReader
+from api.auth import CallerReader, FleetReader, LedgerRouter
 from api.routes import PUBLIC_PATHS, ROUTERS
 from tests.api.test_auth import SECRET, token
 
@@ -79,8 +79,8 @@ def test_a_new_route_that_bypasses_its_caller_is_detected() -> None:
 
     @router.get("/mine")
     def mine(reader: CallerReader) -> str | None:
-        return reader.tenant
+        return next(iter(reader.tenants or []), None)
 
     @router.get("/all")
-    def all_rows(reader: OperatorReader) -> None:
+    def all_rows(reader: FleetReader) -> None:
         return None

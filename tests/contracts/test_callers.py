@@ -37,7 +37,7 @@ READ, SEND = {FLEET, FINANCE, TENANT}, {USAGE, REQUESTS}
         ({"scope": "send:usage send:requests"}, None, SEND),
         ({"tenant": "acme", "scope": "openid profile"}, {"acme"}, OWN),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_claims_become_tenants_and_scopes(claims: Any, tenants: set[str] | None, scopes: set[Scope]) -> None:
     caller = caller_of(claims)

@@ -10,6 +10,6 @@ FROM $table AS t FINAL
 WHERE t.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND t.$time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND $only
-  AND ({tenant:String} = '' OR t.tenant = {tenant:String})
+  AND (empty({tenants:Array(String)}) OR t.tenant IN {tenants:Array(String)})
   AND ({cluster:String} = '' OR t.cluster = {cluster:String})
   AND $within{t.hardware}

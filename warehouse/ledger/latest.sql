@@ -16,7 +16,7 @@ LEFT ANY JOIN (SELECT cluster, simulated FROM clusters FINAL) AS c ON c.cluster 
 WHERE l.window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND l.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND (l.final = 1 OR m.log_id = '' OR l.window_start >= m.final_end)
-  AND ({tenant:String} = '' OR l.tenant = {tenant:String})
+  AND (empty({tenants:Array(String)}) OR l.tenant IN {tenants:Array(String)})
 GROUP BY window_start, tenant
 ORDER BY window_start DESC, tenant
 LIMIT {limit:UInt32}

@@ -16,7 +16,7 @@ WHERE r.window_start > fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {afte
   AND r.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND r.t_end >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {after_ms:Int64}), 'UTC')
   AND r.t_end < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-  AND ({tenant:String} = '' OR r.tenant = {tenant:String})
+  AND (empty({tenants:Array(String)}) OR r.tenant IN {tenants:Array(String)})
   AND ({cluster:String} = '' OR r.cluster = {cluster:String})
   AND ({workload:String} = '' OR r.workload = {workload:String})
   AND ({model:String} = '' OR r.model = {model:String})

@@ -17,7 +17,7 @@ LEFT ANY JOIN (SELECT cluster, simulated FROM clusters FINAL) AS c ON c.cluster 
 WHERE l.window_start >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {after_ms:Int64}), 'UTC')
   AND l.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND (l.final = 1 OR ({provisional:UInt8} = 1 AND (m.log_id = '' OR l.window_start >= m.final_end)))
-  AND ({tenant:String} = '' OR l.tenant = {tenant:String})
+  AND (empty({tenants:Array(String)}) OR l.tenant IN {tenants:Array(String)})
   AND ({cluster:String} = '' OR l.cluster = {cluster:String})
   AND ({workload:String} = '' OR l.workload = {workload:String})
   AND ({model:String} = '' OR l.model = {model:String})

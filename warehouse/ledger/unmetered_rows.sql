@@ -4,7 +4,7 @@ SELECT toUnixTimestamp64Milli(window_start) AS start_ms, tenant, cluster, worklo
 FROM ledger FINAL
 WHERE window_start IN (SELECT fromUnixTimestamp64Milli(arrayJoin({windows:Array(Int64)}), 'UTC'))
   AND final = 1 AND method = 3
-  AND ({tenant:String} = '' OR tenant = {tenant:String})
+  AND (empty({tenants:Array(String)}) OR tenant IN {tenants:Array(String)})
   AND ({cluster:String} = '' OR cluster = {cluster:String})
   AND ({workload:String} = '' OR workload = {workload:String})
   AND ({model:String} = '' OR model = {model:String})

@@ -5,11 +5,11 @@ FROM
 (
     SELECT toString(tenant) AS tenant, trace_id
     FROM request_energy FINAL
-    WHERE session_id = {session_id:String} AND ({tenant:String} = '' OR tenant = {tenant:String})
+    WHERE session_id = {session_id:String} AND (empty({tenants:Array(String)}) OR tenant IN {tenants:Array(String)})
     UNION ALL
     SELECT toString(tenant), trace_id
     FROM usage FINAL
-    WHERE session_id = {session_id:String} AND ({tenant:String} = '' OR tenant = {tenant:String})
+    WHERE session_id = {session_id:String} AND (empty({tenants:Array(String)}) OR tenant IN {tenants:Array(String)})
 )
 GROUP BY tenant
 ORDER BY tenant

@@ -20,7 +20,7 @@ FROM
             FROM ledger FINAL
             WHERE window_start > fromUnixTimestamp64Milli({start_ms:Int64} - 25200000, 'UTC')
               AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-              AND final = 1 AND method = 3 AND ({tenant:String} = '' OR tenant = {tenant:String})
+              AND final = 1 AND method = 3 AND (empty({tenants:Array(String)}) OR tenant IN {tenants:Array(String)})
         )) AS unmetered_tokens,
         0 AS usage_rows, max(has(simulated_clusters, toString(r.cluster))) AS simulated
     FROM request_energy AS r FINAL
@@ -28,7 +28,7 @@ FROM
       AND r.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
       AND r.t_end >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
       AND r.t_end < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-      AND r.session_id != '' AND ({tenant:String} = '' OR r.tenant = {tenant:String})
+      AND r.session_id != '' AND (empty({tenants:Array(String)}) OR r.tenant IN {tenants:Array(String)})
     GROUP BY r.tenant, r.session_id
     UNION ALL
     SELECT
@@ -37,7 +37,7 @@ FROM
     FROM usage AS u FINAL
     WHERE u.at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
       AND u.at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-      AND u.session_id != '' AND ({tenant:String} = '' OR u.tenant = {tenant:String})
+      AND u.session_id != '' AND (empty({tenants:Array(String)}) OR u.tenant IN {tenants:Array(String)})
     GROUP BY u.tenant, u.session_id
 ) AS s
 GROUP BY tenant, session_id

@@ -14,7 +14,7 @@ FROM
     FROM usage AS u FINAL
     WHERE u.at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
       AND u.at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-      AND ({tenant:String} = '' OR u.tenant = {tenant:String})
+      AND (empty({tenants:Array(String)}) OR u.tenant IN {tenants:Array(String)})
       AND ({cluster:String} = '' OR u.cluster = {cluster:String})
       AND ({workload:String} = '' OR u.workload = {workload:String})
       AND ({meter:String} = '' OR u.meter = {meter:String})
