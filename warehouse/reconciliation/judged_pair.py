@@ -166,8 +166,10 @@ def _contained(pair: Pair) -> tuple[F64, bool]:
         slope, offset = float(np.median(b[known] / a[known])), 0.0
     predicted = np.where(pair.a > 0, offset + slope * pair.a, 0.0)
     drawn = (pair.a >= 0.8 * a[known].min()) & (pair.a <= 1.1 * a[known].max())
-    apart = (np.maximum(predicted, pair.b) > 3 * np.minimum(predicted, pair.b)) | (pair.a > pair.b)
-    return np.where(drawn | apart, predicted, pair.b), True
+    apart = np.maximum(predicted, pair.b) > 3 * np.minimum(predicted, pair.b)
+    return np.where(
+        pair.a > 1.02 * pair.b, np.maximum(predicted, pair.a), np.where(drawn | apart, predicted, pair.b)
+    ), True
 
 
 def _along(pair: Pair) -> tuple[F64, bool]:

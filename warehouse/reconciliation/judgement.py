@@ -15,11 +15,12 @@ import numpy as np
 from warehouse.reconciliation.clocks import agreed_clocks
 from warehouse.reconciliation.differences import best_shift, constant_ratio, typical
 from warehouse.reconciliation.judged_pair import PAST_H, RECENT_H, SETTLE_H, JudgedPair, missing_part, per_request
+from warehouse.reconciliation.signatures import cached, leaking, several_answers, swapped
 from warehouse.reconciliation.witnesses import (
     CACHED,
     COMPLETION,
+    ENERGY,
     F64,
-    PROMPT,
     REQUESTS,
     Discrepancy,
     DiscrepancyKind,
@@ -29,16 +30,12 @@ from warehouse.reconciliation.witnesses import (
     Witnesses,
 )
 
-TOLERATED, LEAST_EXCESS, LEAST_TOKENS = 0.0002, 0.004, 0.02
-"""Shares that honest sources differ by: of requests (clients that give up; what a restart forgets), and of tokens."""
-CERTAIN = 5.0
-"""Standard errors that such a share must have."""
-MANY = 1_000
-"""Requests in the recent hours."""
 MOVED = 0.06
 """Share of a day's amount that a shift may move out of the day."""
 LEAST_LAG_H, LAG_ERRORS = 1 / 9, 6.0
 FACTORS = (1e3, 1e6, 1e9, 60.0, 3600.0, 1024.0)
+LEAST_FACTOR = 2.5
+"""Constant ratio of two energies that is a wrong unit or the number of parts: nothing else multiplies joules."""
 EVERYWHERE = "*"
 """Workload of a finding about a whole cluster."""
 
@@ -120,57 +117,26 @@ def _moves(series: Sequence[JudgedPair]) -> Iterator[Discrepancy]:
 def _of_subject(group: Sequence[JudgedPair]) -> list[Discrepancy]:
     """Return the findings of one subject by two sources: the most telling kind, with all quantities that show it."""
     of = {one.pair.quantity: one for one in group}
+    if (several := several_answers(of)) is not None:
+        return [several]
     findings = [
         finding
         for finding in (
-            _swapped(of),
-            _cached(of),
+            swapped(of),
+            cached(of),
             _shifted(of),
             *(_gross(one) for one in group if one.pair.quantity != CACHED),
         )
         if finding is not None
     ]
     if not findings:
-        findings = [finding for one in group if (finding := _leaking(one)) is not None and one.pair.quantity != CACHED]
+        findings = [finding for one in group if (finding := leaking(one)) is not None and one.pair.quantity != CACHED]
     if not findings:
         return []
     order = list(DiscrepancyKind)
     best = min(findings, key=lambda finding: order.index(finding.kind))
     same = [f for f in findings if (f.kind, f.source) == (best.kind, best.source)]
     return [replace(best, quantities=tuple(dict.fromkeys(q for f in same for q in f.quantities)))]
-
-
-def _swapped(of: dict[str, JudgedPair]) -> Discrepancy | None:
-    prompt, completion = of.get(PROMPT), of.get(COMPLETION)
-    if prompt is None or completion is None or not len(prompt.gross) or not len(completion.gross):
-        return None
-    at = np.intersect1d(prompt.gross, completion.gross)
-    if len(at) < 2:
-        return None
-    crossed = (constant_ratio(prompt.a[at], completion.b[at], 0.1), constant_ratio(completion.a[at], prompt.b[at], 0.1))
-    if all(ratio is not None and abs(ratio - 1) < 0.1 for ratio in crossed):
-        return prompt.finding(DiscrepancyKind.SWAPPED, prompt.culprit() or prompt.pair.first)
-    return None
-
-
-def _cached(of: dict[str, JudgedPair]) -> Discrepancy | None:
-    """Return the finding where the prompts differ by the cached tokens, and nothing else differs."""
-    prompt, cached = of.get(PROMPT), of.get(CACHED)
-    others = [one for quantity, one in of.items() if quantity in (COMPLETION, REQUESTS)]
-    if prompt is None or cached is None or any(len(one.gross) for one in others):
-        return None
-    at = prompt.gross if len(prompt.gross) else prompt.recent[-12:]
-    difference, of_cached = prompt.a[at] - prompt.b[at], np.maximum(cached.a[at], cached.b[at])
-    if of_cached.sum() < 0.01 * prompt.b[at].sum() or not of_cached.sum():
-        return None
-    share = difference.sum() / of_cached.sum()
-    known = of_cached > 0.2 * typical(of_cached)
-    if abs(abs(share) - 1) > 0.1 or not known.sum():
-        return None
-    off = np.median(np.abs(difference[known] / of_cached[known] - np.sign(share)))
-    if off > 0.15:
-        return None
-    return prompt.finding(DiscrepancyKind.CACHED, prompt.culprit() or prompt.pair.first)
 
 
 def _shifted(of: dict[str, JudgedPair]) -> Discrepancy | None:
@@ -215,9 +181,10 @@ def _gross(one: JudgedPair) -> Discrepancy | None:
     if not len(at):
         return None
     a, b = one.a[at], one.b[at]
+    is_energy = one.pair.quantity == ENERGY  # A wrong unit makes energy as small as you like.
     for mine, other, name in ((one.a, b, one.pair.first), (one.b, a, one.pair.second)):
         past = float(np.median(mine[: at[0]])) if at[0] else 0.0
-        if np.mean((mine[at] <= 0.0002 * other) & (mine[at] <= 0.001 * past)) >= 0.6:
+        if np.mean((mine[at] <= (0 if is_energy else 0.0002) * other) & (mine[at] <= 0.001 * past)) >= 0.6:
             return one.finding(DiscrepancyKind.SILENT, name)
     if (source := missing_part(one)) is not None:
         return one.finding(DiscrepancyKind.MISSING, source)
@@ -227,7 +194,7 @@ def _gross(one: JudgedPair) -> Discrepancy | None:
     culprit = one.culprit()
     if ratio is not None:
         size = max(ratio, 1 / ratio)
-        if any(abs(size / factor - 1) < 0.08 for factor in FACTORS):
+        if any(abs(size / factor - 1) < 0.08 for factor in FACTORS) or (is_energy and size > LEAST_FACTOR):
             return one.finding(DiscrepancyKind.FACTOR, culprit or one.pair.first)
         if abs(size - 2) < 0.12 and culprit in (None, one.more()):
             return one.finding(DiscrepancyKind.DOUBLED, one.more())
@@ -238,34 +205,6 @@ def _gross(one: JudgedPair) -> Discrepancy | None:
         kind = DiscrepancyKind.DOUBLED if a.sum() < 1.9 * b.sum() < 3.61 * a.sum() else DiscrepancyKind.EXCESS
         return one.finding(kind, one.more())
     return one.finding(DiscrepancyKind.LOST, one.less())
-
-
-def _leaking(one: JudgedPair) -> Discrepancy | None:
-    """Return a small share that is lost or counted twice, where no hour differs grossly.
-
-    Tokens are judged only where many requests are: one long prompt is a large share of few.
-    """
-    fit, tokens = one.leak, one.pair.quantity != REQUESTS
-    if (
-        one.pair.relation is not Relation.COUNTED
-        or not one.known
-        or fit is None
-        or abs(fit.share) < CERTAIN * fit.share_error
-    ):
-        return None
-    if tokens and (one.bursty or one.requests < MANY):
-        return None
-    amount = float(one.b[one.recent].sum())
-    least, least_a_day = (
-        LEAST_TOKENS * of if tokens else TOLERATED * of + 5 * (TOLERATED * of) ** 0.5 + 3
-        for of in (amount, float(one.b[-24:].sum()))
-    )
-    if np.sign(fit.share) * fit.in_a_day < least_a_day:
-        return None
-    if -fit.share * amount > least:
-        return one.finding(DiscrepancyKind.LOST, one.pair.first)
-    excess = max(LEAST_EXCESS, least / max(amount, 1.0))
-    return one.finding(DiscrepancyKind.DOUBLED, one.pair.first) if fit.share > excess else None
 
 
 def _pooled(judged: Sequence[JudgedPair], findings: list[Discrepancy]) -> list[Discrepancy]:
@@ -286,6 +225,6 @@ def _pooled(judged: Sequence[JudgedPair], findings: list[Discrepancy]) -> list[D
         a = np.append(np.sum([one.a for one in members], axis=0), unsettled)
         b = np.append(np.sum([one.b for one in members], axis=0), unsettled)
         total = Pair(Subject(cluster, EVERYWHERE), quantity, Relation.COUNTED, first, second, a=a, b=b)
-        if len(members) > 1 and (finding := _leaking(JudgedPair(total, Witnesses([])))) is not None:
+        if len(members) > 1 and (finding := leaking(JudgedPair(total, Witnesses([])))) is not None:
             findings.append(finding)
     return findings

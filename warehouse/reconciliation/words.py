@@ -46,7 +46,7 @@ def _verdict(finding: Discrepancy) -> str:
 def _excess(finding: Discrepancy) -> str:
     if finding.first == "GPUs":
         return "a part cannot be more than the whole"
-    return "several servers behind one address, or one thing twice?"
+    return "several servers behind one address, one thing twice, or several answers to one prompt (n)?"
 
 
 def _hours(hours: float) -> str:

@@ -148,6 +148,18 @@ def _read_twice(r: Requests, hit: Any, rng: Any) -> Requests:
     return r.take(np.repeat(np.arange(len(r.end)), 1 + hit))
 
 
+def _answers(share: float, n: int) -> Callable[..., Requests]:
+    """Some calls ask for n answers: the server counts the call and its prompt for each, the tokens of answers once."""
+
+    def change(r: Requests, hit: Any, rng: Any) -> Requests:
+        copies = np.where(hit & (rng.random(len(hit)) < share), n, 1)
+        tokens = {**r.tokens, "completion_tokens": np.round(r.tokens["completion_tokens"] / copies)}
+        tokens["cached_tokens"] = np.where(copies > 1, r.tokens["prompt_tokens"], r.tokens["cached_tokens"])
+        return replace(r, tokens=tokens).take(np.repeat(np.arange(len(r.end)), copies))
+
+    return change
+
+
 def _service(r: Requests, hit: Any, rng: Any) -> Requests:
     """An address alternates between servers: each look differs from the other server's total, thousands of times."""
     tokens = {
@@ -221,6 +233,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "service in front of pods": Fault(
         "excess", "servers", ("chat",), servers=_pods(lambda p, w: w.name == "chat", _service)
+    ),
+    "several answers to a tenth of the prompts": Fault(
+        "excess", "servers", ("chat",), servers=_pods(lambda p, w: w.name == "chat", _answers(0.1, 4))
+    ),
+    "two answers to a twentieth of the prompts": Fault(
+        "excess", "servers", ("chat",), servers=_pods(lambda p, w: w.name == "chat", _answers(0.05, 2))
     ),
     "calls counted at another workload": Fault("mapping", "ledger", ("code", "embed"), gateway=_moved("code", "embed")),
     "calls no rule matches": Fault("mapping", "ledger", ("chat", "unmatched/m"), gateway=_moved("chat", "unmatched/m")),
