@@ -21,6 +21,8 @@ SERVER_METERS = {
 """What servers' own counters say, for comparison only, with the quantity of the ledger that each is compared with."""
 HOST_METER = "host_energy_uj"
 """Energy of a zone of a node (its CPUs, its memory, all of it), beside the ledger; unit `uJ`."""
+JOB_METER, NODE_LIST = "job_energy_uj", "node_list"
+"""Energy of a job's nodes by Slurm's accounting, beside the ledger; unit `uJ`. The dimension is its list of nodes."""
 WATTS_METER = "gpu_watts_energy_uj"
 """Energy of a workload's GPUs as integrated from watts, beside their counters, for comparison only; unit `uJ`."""
 UNWATCHED_METER = "gpu_unwatched_energy_uj"

@@ -95,6 +95,15 @@ def ledger(chdb_dsn: str) -> Iterator[Warehouse]:
                     )
                 )
             ]  # fmt: skip
+        begin, end = START + (HOURS - 14) * MS_PER_HOUR, START + (HOURS - 10) * MS_PER_HOUR
+        usage += [
+            {
+                "at": end - 1, "t0": begin + 30 * 60_000, "t1": end, "workload": "slurm/gpu", "tenant": "acme",
+                "meter": "job_energy_uj", "unit": "uJ", "quantity": [Decimal(10**13)], "log_offset": len(usage),
+                "dimensions": [{"node_list": node_list}], "log_row": number,
+            }
+            for number, node_list in enumerate(("n1", "n[1-2]"))
+        ]  # fmt: skip
         warehouse.insert("ledger", rows("ledger", *windows))
         warehouse.insert("usage", rows("usage", *usage))
         Sink(warehouse).refresh_hours(sorted({window["window_start"] for window in windows}), ["eu"], ["chat", "code"])
@@ -135,9 +144,14 @@ def test_gpus_are_compared_with_each_other_witness_of_their_energy(run: Run, led
     )
     assert {(r["workload"], r["pair"], r["hours"]) for r in compared} == {
         ("code", "counter/watts", 24), ("code", "GPUs/wall", 24),
+        ("slurm/gpu", "GPUs/Slurm", 1),
         ("~n1", "GPUs/wall", 24), ("~n1", "GPUs/accelerators", 24), ("~n1", "GPUs/host", 24),
     }  # fmt: skip
     assert {r["most"] for r in compared if r["pair"] in ("counter/watts", "GPUs/accelerators")} == {0}
+    (job,) = ledger.query("SELECT first_amount, second_amount FROM reconciliation FINAL WHERE workload = 'slurm/gpu'")
+    # Of a job whose other node has no agent, nothing is known. The first hour of four counts in half.
+    hours = [3_000_000 * _calls(hour) + 10**12 for hour in range(HOURS - 14, HOURS - 10)]
+    assert job == {"first_amount": sum(hours) - hours[0] // 2, "second_amount": 10**13}
 
 
 def test_the_command_says_it_in_words(run: Run) -> None:

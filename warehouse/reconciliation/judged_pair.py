@@ -15,9 +15,17 @@ SETTLE_H = 6
 """Newest hours that are not judged: events may still come."""
 RECENT_H = 18
 """Settled hours that are judged."""
+LEAST_PART = 0.02
+"""Share of a node that its GPUs draw at least."""
 PAST_H = 54
 """Hours before, which tell what is usual at the hours' edges."""
-GROSS = {Relation.COUNTED: 0.10, Relation.METERED: 0.15, Relation.CONTAINED: 0.06, Relation.ALONG: 0.95}
+GROSS = {
+    Relation.COUNTED: 0.10,
+    Relation.METERED: 0.15,
+    Relation.CONTAINED: 0.06,
+    Relation.ALONG: 0.95,
+    Relation.PART: 0.2,
+}
 """Difference of an hour, as a share of its amount, above which it is gross."""
 
 
@@ -39,6 +47,9 @@ class JudgedPair:
         self.fits = True
         if pair.relation is Relation.CONTAINED:
             self.a, self.fits = _contained(pair)
+        if pair.relation is Relation.PART:
+            possible = (pair.a <= pair.b) & (LEAST_PART * pair.b <= pair.a)
+            self.a = np.where(possible, pair.b, pair.a)
         if pair.relation is Relation.ALONG:
             self.a, self.fits = _along(pair)
         counted = pair.relation is Relation.COUNTED
@@ -55,7 +66,7 @@ class JudgedPair:
             self.gross = self.gross[:0]  # A burst of long requests may lie hours apart by two sources, whole.
         self.known = bool((pair.b > 0).any())
         # A single hour tells of requests only: one long prompt is a large part of a small hour's tokens.
-        least = 1 if counted and pair.quantity == REQUESTS else 3
+        least = 1 if (counted and pair.quantity == REQUESTS) or pair.relation is Relation.PART else 3
         if len(self.gross) < least or not self.known:
             self.gross = self.gross[:0]
 

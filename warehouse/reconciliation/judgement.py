@@ -198,7 +198,7 @@ def _gross(one: JudgedPair) -> Discrepancy | None:
             return one.finding(DiscrepancyKind.FACTOR, culprit or one.pair.first)
         if abs(size - 2) < 0.12 and culprit in (None, one.more()):
             return one.finding(DiscrepancyKind.DOUBLED, one.more())
-    if one.pair.relation is Relation.CONTAINED and one.pair.a[at].sum() > b.sum():
+    if one.pair.relation in (Relation.CONTAINED, Relation.PART) and one.pair.a[at].sum() > b.sum():
         return one.finding(DiscrepancyKind.EXCESS, one.pair.first)
     far = culprit is None and max(a.sum(), b.sum()) > 5 * min(a.sum(), b.sum())
     if far or culprit == one.more():

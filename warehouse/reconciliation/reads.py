@@ -16,6 +16,7 @@ from contracts.meter_names import HOST_METER, SERVER_METERS, UNWATCHED_METER, WA
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.reader import LedgerReader
 from warehouse.reconciliation.judged_pair import RECENT_H, SETTLE_H
+from warehouse.reconciliation.slurm_jobs import job_hours
 from warehouse.reconciliation.witnesses import ENERGY, F64, Pair, Relation, Subject, Witnesses
 
 WINDOW_H = 192
@@ -74,7 +75,7 @@ def read_witnesses(reader: LedgerReader, until_hour: int) -> Witnesses:
             if row["of_tenant"] and workload in with_tenants and quantity in _TOKENS:
                 ledger.add(workload._replace(tenant=row["of_tenant"]), quantity, row["hour_no"], row[quantity])
     pairs = [*_token_pairs(ledger, servers), *_energy_pairs(ledger, watts), *_node_pairs(reader, first, span)]
-    pairs += _rollup_pairs(reader, until_hour)
+    pairs += [*_job_pairs(reader, first, span), *_rollup_pairs(reader, until_hour)]
     references = {
         subject: ledger.get((subject, "gpu_uj")) for subject, quantity in ledger.known() if quantity == "gpu_uj"
     }
@@ -154,6 +155,16 @@ def _node_pairs(reader: LedgerReader, first: int, span: Mapping[str, Any]) -> It
     for subject, part in nodes.known():
         if relation := _OF_NODES.get(part):
             yield _beside_gpus(subject, nodes.get((subject, "GPUs")), part, nodes.get((subject, part)), relation)
+
+
+def _job_pairs(reader: LedgerReader, first: int, span: Mapping[str, Any]) -> Iterable[Pair]:
+    """Yield the GPUs' part of Slurm's jobs beside the whole, by the hour in which they ended."""
+    gpus, slurm = _Series(first, WINDOW_H), _Series(first, WINDOW_H)
+    for hour in job_hours(reader, span):
+        gpus.add(hour.subject, ENERGY, hour.hour_no, hour.gpus_uj)
+        slurm.add(hour.subject, ENERGY, hour.hour_no, hour.slurm_uj)
+    for key in slurm.known():
+        yield _beside_gpus(key[0], gpus.get(key), "Slurm", slurm.get(key), Relation.PART)
 
 
 def _rollup_pairs(reader: LedgerReader, until_hour: int) -> Iterable[Pair]:

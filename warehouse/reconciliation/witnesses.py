@@ -34,6 +34,8 @@ class Relation(StrEnum):
     """Equal up to the error of a meter."""
     CONTAINED = "contained"
     """The first is a part of the second: in the past, the second was a linear function of it."""
+    PART = "part"
+    """The first is a part of the second, in a share that varies: only what no part can be is wrong."""
     ALONG = "along"
     """The second goes along with the first, in a ratio that varies: only silence and units can be told from it."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from producers.meters.sacct.job_records import JobRun, expand_nodes
+from contracts.node_lists import expand_nodes
+from producers.meters.sacct.job_records import JobRun
 
 MAX_PLACES = 2_000_000
 """Pairs of a run and a node that are compared. Where there are more, nothing is known."""

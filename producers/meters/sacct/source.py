@@ -20,6 +20,7 @@ import msgspec
 
 from contracts import checks, topics
 from contracts.errors import BadInput, Unavailable
+from contracts.meter_names import JOB_METER, NODE_LIST
 from contracts.units import UJ_PER_J
 from producers.api import PollResult, WorkloadBatch
 from producers.meters.observations import MAX_ROWS
@@ -30,7 +31,7 @@ from producers.runtime.clock import Clock
 from producers.runtime.refusals import refusal
 
 Result = TypeVar("Result")
-METER, UNIT = "job_energy_uj", "uJ"
+METER, UNIT = JOB_METER, "uJ"
 MAX_LINES = 400_000
 MAX_REMEMBERED = 1_000_000
 """Runs, and reports, that a checkpoint remembers."""
@@ -179,7 +180,7 @@ class SacctSource:
         dimensions = {
             "job": run.job, "user": run.user, "partition": run.partition, "nodes": str(run.node_count),
             "state": run.state,
-        }  # fmt: skip
+        } | ({NODE_LIST: run.nodes} if len(run.nodes) <= checks.MAX_TEXT else {})  # fmt: skip
         topics.check_name("workload", f"slurm/{run.partition}")
         checks.payers("tenant", (tenant,))
         checks.dimensions("dimensions", (dimensions,))

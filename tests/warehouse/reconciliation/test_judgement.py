@@ -137,6 +137,15 @@ def test_gpus_are_judged_beside_their_host_and_their_wall(case: str) -> None:
     assert [(kind, source) for kind, source, _ in verdict(pair)] == expected
 
 
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.9, []), (0.1, []), (1.5, [("excess", "GPUs")]), (0.001, [("factor", "GPUs")])]
+)
+def test_gpus_of_jobs_are_a_part_of_what_slurm_counts(share: float, expected: list[tuple[str, str]]) -> None:
+    slurm = since(0 * day(), lambda c: np.where(np.arange(24) % 7 == 0, 5e9, 0))
+    pair = Pair(CHAT, "energy_uj", Relation.PART, "GPUs", "Slurm", a=share * slurm, b=slurm)
+    assert [(kind, source) for kind, source, _ in verdict(pair)] == expected
+
+
 def test_tables_that_are_computed_from_each_other_may_not_differ_by_one() -> None:
     hours = day()
     hours[-12] -= 1

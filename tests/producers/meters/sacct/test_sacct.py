@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from contracts.errors import BadInput, Unavailable
 from contracts.events import MAX_SPAN_MS
+from contracts.node_lists import expand_nodes
 from producers.meters.sacct import source as sacct_source_module
-from producers.meters.sacct.job_records import JobRun, counts_twice, expand_nodes, join_steps, parse_line
+from producers.meters.sacct.job_records import JobRun, counts_twice, join_steps, parse_line
 from producers.meters.sacct.neighbours import Neighbours
 from producers.meters.sacct.source import SacctSource
 from tests.producers.conformance import poll, quantity
@@ -35,6 +36,7 @@ def test_each_run_that_ended_is_a_row_also_where_one_number_has_several() -> Non
     assert (first["t0_ms"], first["t1_ms"]) == (1_700_000_000_000, 1_700_003_600_000)
     assert first["dimensions"] == {
         "job": "100", "user": "alice", "partition": "gpu", "nodes": "2", "state": "COMPLETED",
+        "node_list": "gpu[01-02]",
     }  # fmt: skip
     assert {row["dimensions"]["state"] for row in rows(result)} == {
         "COMPLETED", "CANCELLED", "REQUEUED", "TIMEOUT", "FAILED",
