@@ -49,6 +49,16 @@ class LedgerReader:
         among = tuple(sorted(self._tenants))
         return replace(filter, tenant=among[0] if len(among) == 1 else None, among=among)
 
+    @property
+    def embedded(self) -> bool:
+        """True if the engine runs in this process."""
+        return self._warehouse.embedded
+
+    @property
+    def database(self) -> str:
+        """The warehouse's database."""
+        return self._warehouse.database
+
     def operator_warehouse(self) -> Warehouse:
         """Return the warehouse itself, for an operator's own SQL. Raises AccessDenied (403) for a tenant's reader."""
         self._require_operator()

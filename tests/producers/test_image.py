@@ -14,7 +14,7 @@ from tests.project.tree import ROOT
 
 SERVERS = {
     "chdb", "statsmodels", "faust", "faust-streaming", "clickhouse-connect", "clickhouse_connect", "fastapi", "uvicorn",
-    "pandas", "pyarrow", "scipy", "sqlglot", "aiokafka",
+    "pandas", "pyarrow", "scipy", "aiokafka",
 }  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 

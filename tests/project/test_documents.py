@@ -82,7 +82,6 @@ def test_a_nodes_agent_starts_without_the_servers_packages() -> None:
         "pandas",
         "statsmodels",
         "pyarrow",
-        "sqlglot",
         "jwt",
         "cryptography",
         "opentelemetry",

@@ -1,0 +1,3 @@
+-- Access: shared
+-- Counts or copies a reference table.
+$read FROM work_weights
