@@ -12,12 +12,12 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
-from contracts.events import LABELS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS, TOKEN_COLUMNS
+from contracts.events import LABELS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, TOKEN_COLUMNS
 from producers.common.json_text import BOM
 from producers.gateways.field_paths import path_steps, value_at
 from producers.gateways.time_formats import duration_ms, time_ms
-from producers.gateways.token_usage import ReportedUsage, settle
-from producers.gateways.usage_objects import usage_counts, whole_number
+from producers.gateways.token_names import CountReader, Inclusion, TokenName
+from producers.gateways.token_usage import ReportedUsage, check_parts, own_form, settle
 from producers.runtime.batching import RequestRow
 from producers.runtime.refusals import describe
 
@@ -31,6 +31,8 @@ _TO_FIRST_MS = {"to_first_ms": 1.0, "to_first_s": 1e3}
 _QUEUE_MS = {"queue_ms": 1.0, "queue_s": 1e3}
 """Milliseconds in a unit of each field."""
 _COUNTS = tuple(c for c in TOKEN_COLUMNS if c.name in RequestRow._fields)
+_OWN = (*(c.name for c in _COUNTS), "total_tokens")
+_CACHE = ("cached_tokens", "cache_write_tokens")
 _TEXTS = tuple(name for name in LABELS if name in RequestRow._fields)
 
 
@@ -157,48 +159,42 @@ class RequestReader:
     def has_counts(self, payload: dict[str, Any]) -> bool:
         """Return whether an object has a count of tokens."""
         names = ("prompt_tokens", "completion_tokens", "total_tokens")
-        return any(self._get(payload, name) is not None for name in names) or bool(self._usage(payload))
+        return any(self._get(payload, name) is not None for name in names) or bool(
+            {"prompt_tokens", "completion_tokens"} & self._reported(payload).counts.keys()
+        )
 
     def has_model(self, payload: dict[str, Any]) -> bool:
         return self._get(payload, "model") is not None
 
-    def _usage(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return usage_counts(self._get(payload, "usage"))
+    def _reported(self, payload: dict[str, Any]) -> CountReader:
+        """Return the counts of the fields, and of the object `usage` those that no field has."""
+        reader = CountReader()
+        relation = Inclusion.PROVIDER if self._settling and self._settling.as_provider else Inclusion.PART
+        reader.read([TokenName(name, name, relation if name in _CACHE else Inclusion.PART) for name in _OWN],
+                    {name: self._get(payload, name) for name in _OWN})  # fmt: skip
+        reader.read_object(self._get(payload, "usage"))
+        return reader
 
     def _tokens(self, payload: dict[str, Any], *, failed: bool) -> dict[str, Any]:
-        """Return the counts of tokens by column. A failed request without counts has none."""
-        usage = self._usage(payload)
-        raw = {c.name: self._get(payload, c.name) for c in _COUNTS}
-        raw = {name: usage.get(name) if value is None else value for name, value in raw.items()}
-        if failed and raw["prompt_tokens"] is None and raw["completion_tokens"] is None:
-            return dict.fromkeys(raw, 0)
-        counts = {
-            c.name: _count(c.name, value, None if c.name in ("prompt_tokens", "completion_tokens") else 0)
-            for c, value in zip(_COUNTS, raw.values(), strict=True)
-        }
-        if self._settling and not usage:
-            return self._settled(payload, counts, self._settling)
-        prompt, completion, cached = counts["prompt_tokens"], counts["completion_tokens"], counts["cached_tokens"]
-        if cached > prompt and whole_number(self._get(payload, "total_tokens")) == prompt + cached + completion:
-            counts["prompt_tokens"] += cached  # The total says that the prompt was counted without them.
-        for c in _COUNTS:
-            if c.part_of and counts[c.name] > counts[c.part_of]:
-                kind = c.name.removesuffix("_tokens")
-                raise BadInput(c.name, counts[c.name], f"{kind} tokens are a subset of {c.part_of}")
-        return counts
+        """Return the counts of tokens by column, settled. A failed request without counts has none.
 
-    def _settled(self, payload: dict[str, Any], counts: dict[str, int], settling: Settling) -> dict[str, int]:
-        """Return the counts after the rules of `token_usage`."""
-        total = whole_number(self._get(payload, "total_tokens"))
-        reported = {name: count for name, count in counts.items() if count}
-        reported |= {name: counts[name] for name in ("prompt_tokens", "completion_tokens")}
-        if isinstance(total, int) and total > 0:
-            reported["total_tokens"] = total
-        part_of_prompt = None if settling.as_provider else True
+        Raises BadInput for what is no count or is missing and, without `Settling`, for a part that is more than its
+        whole.
+        """
+        reader = self._reported(payload)
+        for name, value in reader.invalid.items():
+            raise BadInput(name, value, "give a whole number of tokens, 0 to 2^31-1")
+        if failed and not {"prompt_tokens", "completion_tokens"} & reader.counts.keys():
+            return dict.fromkeys((c.name for c in _COUNTS), 0)
+        for name in ("prompt_tokens", "completion_tokens"):
+            if name not in reader.counts and not {"prompt_tokens", "total_tokens"} <= reader.counts.keys():
+                raise BadInput(name, None, "is needed")
         provider, model = self._client_text(payload, "provider", ""), self._client_text(payload, "model", "")
-        usage = settle(ReportedUsage(reported, part_of_prompt, provider, model))
-        self.corrected.update(usage.corrections)
-        return counts | usage.counts
+        settled = settle(own_form(ReportedUsage.of(reader, provider, model), self._get(payload, "usage")))
+        if self._settling is None:
+            check_parts(reader.counts, settled)
+        self.corrected.update(settled.corrections)
+        return dict.fromkeys((c.name for c in _COUNTS), 0) | settled.counts
 
     def _times(self, payload: dict[str, Any]) -> tuple[int, int, int]:
         """Return start, first token (0 if unknown) and end in epoch ms."""
@@ -275,15 +271,3 @@ def decode_object(line: bytes) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise BadInput("line", f"{len(line)} bytes", "is no JSON object")
     return payload
-
-
-def _count(field: str, value: Any, default: int | None) -> int:
-    """Return a whole number of tokens, which may be a text or a whole double. Raises BadInput."""
-    if value is None:
-        if default is None:
-            raise BadInput(field, value, "is needed")
-        return default
-    count = whole_number(value)
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
-        raise BadInput(field, value, "give a whole number of tokens, 0 to 2^31-1")
-    return count

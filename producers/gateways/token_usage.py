@@ -8,13 +8,16 @@ convention. The result is always Wattlog's own form: prompt = computed + cached 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from enum import Enum
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from contracts.events import MAX_TOKENS
+from contracts.errors import BadInput
+from contracts.events import MAX_TOKENS, TOKEN_COLUMNS
+from producers.gateways.token_names import CountReader, Inclusion
 
-CLAMPED_CACHE, CLAMPED_PART, TOTAL_ONLY = "cached_above_prompt", "part_above_whole", "total_as_prompt"
+CLAMPED_CACHE, CLAMPED_PART, TOTAL_ONLY, TOTAL_DIFFERS = (
+    "cached_above_prompt", "part_above_whole", "total_as_prompt", "total_differs",
+)  # fmt: skip
 """Corrections: words that `/metrics` counts them by."""
 PROMPT_PARTS = ("audio_prompt_tokens", "image_prompt_tokens")
 COMPLETION_PARTS = (
@@ -25,116 +28,30 @@ _BESIDE = re.compile(r"(?i)(^|[./_-])(anthropic|claude|aws[._-]?bedrock|bedrock)
 """Providers, and models of theirs, whose own counts leave the tokens of the cache out of the prompt."""
 
 
-class Cache(Enum):
-    """Relation of the cache's tokens to the prompt, by the convention of a name."""
-
-    PART = True
-    """Part of the prompt."""
-    BESIDE = False
-    """Beside the prompt."""
-    PROVIDER = None
-    """As the provider counts: beside it at Anthropic and Bedrock, part of it elsewhere."""
-
-
-class TokenName(NamedTuple):
-    """A name, the column that it fills, and for tokens of a cache their relation to the prompt."""
-
-    name: str
-    column: str
-    cache: Cache = Cache.PART
-
-
-def names(column: str, *of_column: str, cache: Cache = Cache.PART) -> list[TokenName]:
-    """Return rows of a table of names."""
-    return [TokenName(name, column, cache) for name in of_column]
-
-
-KEYS: tuple[TokenName, ...] = (
-    *names("prompt_tokens", "prompt_tokens", "input_tokens", "input"),
-    *names("completion_tokens", "completion_tokens", "output_tokens", "output"),
-    *names("total_tokens", "total_tokens", "total"),
-    *names(
-        "cached_tokens", "prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens", "cached_tokens"
-    ),
-    *names("cached_tokens", "cache_read_input_tokens", cache=Cache.PROVIDER),
-    *names("cached_tokens", "input_cached_tokens", "input_cache_read", cache=Cache.BESIDE),
-    *names("cache_write_tokens", "cache_creation_input_tokens", cache=Cache.PROVIDER),
-    *names("cache_write_tokens", "input_cache_creation", cache=Cache.BESIDE),
-    *names(
-        "reasoning_tokens",
-        "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens",
-        "output_reasoning_tokens",
-    ),
-    *names("audio_prompt_tokens", "prompt_tokens_details.audio_tokens", "input_audio_tokens"),
-    *names("image_prompt_tokens", "prompt_tokens_details.image_tokens"),
-    *names("audio_completion_tokens", "completion_tokens_details.audio_tokens", "output_audio_tokens"),
-    *names("image_completion_tokens", "completion_tokens_details.image_tokens"),
-    *names("accepted_prediction_tokens", "completion_tokens_details.accepted_prediction_tokens"),
-    *names("rejected_prediction_tokens", "completion_tokens_details.rejected_prediction_tokens"),
-)  # fmt: skip
-"""Keys of such an object; a dot leads into an object within."""
-
-
-class CountReader:
-    """Counts by column, as they are read name by name. `invalid` holds by column the first value that is no count.
-
-    A negative number is no count; NaN, which JavaScript sends for an unknown one, is no value. `cache` is the relation
-    of the cache's tokens to the prompt.
-    """
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.invalid: dict[str, object] = {}
-        self.cache = Cache.PART
-
-    def read(self, rows: Iterable[TokenName], values: Mapping[str, object]) -> None:
-        """Fill the columns that are open from the values of these names."""
-        for row in rows:
-            if row.name in values:
-                self._fill(row, values[row.name])
-
-    def read_object(self, values: object) -> None:
-        """Fill the columns that are open from an object of counts."""
-        if not isinstance(values, dict):
-            return
-        for row, (first, *inner) in _STEPS:
-            if first in values:
-                value = values[first]
-                for key in inner:
-                    value = value.get(key) if isinstance(value, dict) else None
-                if isinstance(value, int | float | str):
-                    self._fill(row, value)
-
-    def _fill(self, row: TokenName, value: object) -> None:
-        if value is None or value == "" or value != value or row.column in self.counts:
-            return
-        number = whole_number(value)
-        if number is None or not 0 <= number <= MAX_TOKENS:
-            # The text of a count may be any text: it is not shown.
-            description = f"({len(value)} characters)" if isinstance(value, str) else value
-            self.invalid.setdefault(row.column, description)
-            return
-        self.counts[row.column] = number
-        self.invalid.pop(row.column, None)
-        if row.cache is not Cache.PART and number:
-            self.cache = row.cache
-
-
-_STEPS = [(row, row.name.split(".")) for row in KEYS]
-
-
 class ReportedUsage(NamedTuple):
     """Counts of one call by kind; a kind that the sender does not report is missing.
 
-    Kinds are the columns of requests, with `total_tokens` and `uncached_tokens` (the prompt without its cache).
-    `part_of_prompt` is whether the cache's tokens are in the prompt by the convention of their name; None if the name
-    is the provider's own. `provider` and `model` decide then.
+    Kinds are the columns of requests, with `total_tokens`, `uncached_tokens` (the prompt without its cache) and
+    `tool_prompt_tokens` (Gemini's, beside the prompt). `part_of_prompt` is whether the cache's tokens are in the prompt
+    by the convention of their name; None if the name is the provider's own. `provider` and `model` decide then.
+    `reasoning_beside`: reasoning is not in the completion by the convention of its name. `total_decides` is False for
+    a total that its sender summed up.
     """
 
     counts: Mapping[str, int]
     part_of_prompt: bool | None = True
     provider: str = ""
     model: str = ""
+    reasoning_beside: bool = False
+    total_decides: bool = True
+
+    @classmethod
+    def of(cls, reader: CountReader, provider: str = "", model: str = "") -> ReportedUsage:
+        """Return what a reader has read."""
+        return cls(
+            reader.counts, reader.cache.value, provider, model, reader.reasoning is Inclusion.BESIDE,
+            reader.total_decides,
+        )  # fmt: skip
 
 
 class SettledUsage(NamedTuple):
@@ -144,24 +61,11 @@ class SettledUsage(NamedTuple):
     corrections: tuple[str, ...] = ()
 
 
-def whole_number(value: object) -> int | None:
-    """Return an integer, a double without a fraction, or a text of either as an integer; None for anything else."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        text = value.strip()
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.0{0,18})?", text):
-            return None
-        return int(text.partition(".")[0])
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < 2**53 else None
-    return value if isinstance(value, int) else None
-
-
 def settle(usage: ReportedUsage) -> SettledUsage:
     """Return the counts of a call in Wattlog's form. Each count is 0 to `MAX_TOKENS` before and after."""
     counts, corrections = dict(usage.counts), list[str]()
     total, uncached = counts.pop("total_tokens", None), counts.pop("uncached_tokens", None)
+    tools = counts.pop("tool_prompt_tokens", 0)
     cached, written = counts.get("cached_tokens", 0), counts.get("cache_write_tokens", 0)
     if total and uncached is None and not {"prompt_tokens", "completion_tokens"} & counts.keys():
         corrections.append(TOTAL_ONLY)
@@ -172,13 +76,21 @@ def settle(usage: ReportedUsage) -> SettledUsage:
     prompt, completion, reasoning = (
         counts["prompt_tokens"], counts["completion_tokens"], counts.get("reasoning_tokens", 0)
     )  # fmt: skip
-    beside = _beside_by_arithmetic(prompt, completion, reasoning, cached, written, total, uncached)
+    plain_sums = {prompt + completion, prompt + completion + reasoning}
+    if tools and total not in plain_sums:
+        prompt = min(prompt + tools, MAX_TOKENS)
+    beside = _beside_by_arithmetic(
+        prompt, completion, reasoning, cached, written, total if usage.total_decides else None, uncached
+    )
     if beside is None:
         beside = _beside_by_convention(usage, prompt, cached)
     if beside:
-        prompt = counts["prompt_tokens"] = min(prompt + cached + written, MAX_TOKENS)
-    if total is not None and 0 < reasoning == total - prompt - completion:
-        completion = counts["completion_tokens"] = completion + reasoning  # Gemini's own count leaves thoughts out.
+        prompt = min(prompt + cached + written, MAX_TOKENS)
+    if reasoning and _is_reasoning_beside(usage, reasoning, completion, total, prompt):
+        completion = min(completion + reasoning, MAX_TOKENS)
+    counts["prompt_tokens"], counts["completion_tokens"] = prompt, completion
+    if total and total not in plain_sums | {prompt + completion}:
+        corrections.append(TOTAL_DIFFERS)
     if cached > prompt:
         counts["cached_tokens"] = cached = prompt
         corrections.append(CLAMPED_CACHE)
@@ -192,6 +104,13 @@ def settle(usage: ReportedUsage) -> SettledUsage:
                 corrections.append(CLAMPED_PART)
     counts.setdefault("cached_tokens", 0)
     return SettledUsage(counts, tuple(dict.fromkeys(corrections)))
+
+
+def _is_reasoning_beside(usage: ReportedUsage, reasoning: int, completion: int, total: int | None, prompt: int) -> bool:
+    """Return whether reasoning is beside the completion: by the total, else because it is more, or by its name."""
+    if total is not None and total - prompt in (completion, completion + reasoning):
+        return total - prompt == completion + reasoning
+    return usage.reasoning_beside or reasoning > completion
 
 
 def _prompt_of(counts: Mapping[str, int], total: int | None, uncached: int | None) -> int:
@@ -236,3 +155,36 @@ def _beside_by_convention(usage: ReportedUsage, prompt: int, cached: int) -> boo
     # Only makers that leave the cache out of the prompt count what is written to it.
     leaves_out = bool(_BESIDE.search(name)) or (cached > prompt and usage.counts.get("cache_write_tokens", 0) > 0)
     return (leaves_out and (usage.part_of_prompt is None or cached > prompt)) or usage.part_of_prompt is False
+
+
+_ANTHROPIC = frozenset({"input_tokens", "inputTokens"})
+_ANTHROPIC_CACHE = frozenset({
+    "cache_read_input_tokens", "cache_creation_input_tokens", "cacheReadInputTokens", "cacheWriteInputTokens",
+})  # fmt: skip
+
+
+def own_form(usage: ReportedUsage, values: object) -> ReportedUsage:
+    """Return counts of a model API's own `usage` object with the convention of its form, where a name leaves that open.
+    In that of Anthropic's and Bedrock's APIs the cache is beside the prompt, at any provider."""
+    if usage.part_of_prompt is not None or not isinstance(values, dict):
+        return usage
+    is_own = not _ANTHROPIC.isdisjoint(values) and not _ANTHROPIC_CACHE.isdisjoint(values)
+    return usage._replace(part_of_prompt=not is_own)
+
+
+def usage_of_object(values: object) -> tuple[CountReader, SettledUsage] | None:
+    """Return the counts of a model API's own `usage` object: OpenAI's two, Anthropic's, Gemini's, Bedrock's, Ollama's,
+    those of SDKs. None for an object of no known form."""
+    reader = CountReader()
+    reader.read_object(values)
+    if not {"prompt_tokens", "completion_tokens"} & {*reader.counts, *reader.invalid}:
+        return None
+    return reader, settle(own_form(ReportedUsage.of(reader), values))
+
+
+def check_parts(counts: Mapping[str, int], settled: SettledUsage) -> None:
+    """Raise BadInput that names a part which is more than its whole."""
+    for column in TOKEN_COLUMNS:
+        limit = settled.counts.get(column.part_of or "", MAX_TOKENS)
+        if counts.get(column.name, 0) > limit:
+            raise BadInput(column.name, counts[column.name], f"is a part of {column.part_of}, which are {limit}")

@@ -17,7 +17,8 @@ from producers.api import ReceivedRequest
 from producers.gateways.calls import check_end_ms
 from producers.gateways.request_fields import status_of
 from producers.gateways.time_formats import duration_ms, number_of, time_ms
-from producers.gateways.usage_objects import usage_counts, whole_number
+from producers.gateways.token_names import whole_number
+from producers.gateways.token_usage import check_parts, usage_of_object
 from producers.runtime.batching import RequestRow
 
 PROMPT_FIELDS = frozenset({
@@ -159,20 +160,15 @@ def _status(fields: Mapping[str, Any]) -> str:
 
 def _number(name: str, value: Any) -> int:
     number = whole_number(value)
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_TOKENS:
+    if number is None or not 0 <= number <= MAX_TOKENS:
         raise BadInput(name, quotable(value), "give a whole number, 0 to 2^31-1")
     return number
 
 
 def _tokens(fields: Mapping[str, Any]) -> dict[str, int]:
     """Return the counts of tokens by column: from the fields themselves, else from the object `usage`."""
-    usage = usage_counts(fields.get("usage"))
-    if "usage" in fields and not usage:
-        raise BadInput(
-            "usage", quotable(fields["usage"]), "give the `usage` object of a model's API, or counts by name"
-        )
+    reported = _usage(fields["usage"]) if "usage" in fields else {}
     named = {c.name: _number(c.name, fields[c.name]) for c in _TOKENS if c.name in fields}
-    reported = {c.name: _number(f"usage ({c.name})", usage[c.name]) for c in _TOKENS if c.name in usage}
     for name in named.keys() & reported.keys():
         if named[name] != reported[name]:
             raise BadInput(name, named[name], f"`usage` says {reported[name]}; send one of the two")
@@ -187,6 +183,19 @@ def _tokens(fields: Mapping[str, Any]) -> dict[str, int]:
         if c.part_of and counts[c.name] > counts[c.part_of]:
             raise BadInput(c.name, counts[c.name], f"is a part of {c.part_of}, which are {counts[c.part_of]}")
     return counts
+
+
+def _usage(values: object) -> dict[str, int]:
+    """Return the counts of a `usage` object by column: those that it has. Raises BadInput."""
+    usage = usage_of_object(values)
+    if usage is None:
+        raise BadInput("usage", quotable(values), "give the `usage` object of a model's API, or counts by name")
+    reader, settled = usage
+    for column, value in reader.invalid.items():
+        raise BadInput(f"usage ({column})", quotable(value), "give a whole number, 0 to 2^31-1")
+    check_parts(reader.counts, settled)
+    needed = {"completion_tokens"} if "total_tokens" in reader.counts else set()
+    return {name: count for name, count in settled.counts.items() if name in reader.counts.keys() | needed}
 
 
 def _check_total(fields: Mapping[str, Any], counts: dict[str, int]) -> None:

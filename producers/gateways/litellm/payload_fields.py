@@ -16,7 +16,8 @@ from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
 from producers.gateways.request_fields import FieldPaths
 from producers.gateways.time_formats import TIME_FIX, time_ms
-from producers.gateways.token_usage import CountReader, ReportedUsage, names, settle
+from producers.gateways.token_names import CountReader, names
+from producers.gateways.token_usage import ReportedUsage, settle
 from producers.runtime.batching import decimal_text
 
 LEFT_OUT, TOO_LONG, BAD_COUNT, ESTIMATED = "field_left_out", "longer_than_6_h", "count_left_out", "estimated"

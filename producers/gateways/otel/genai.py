@@ -27,21 +27,22 @@ from producers.gateways.otel import span_calls, span_meters, span_roles, token_n
 from producers.gateways.otel.otlp import decode_spans
 from producers.gateways.otel.span_calls import METERS, ORIGIN, SpanReader
 from producers.gateways.otel.span_meters import MCP_METHOD, EndpointNames, endpoint_call
-from producers.gateways.otel.span_roles import OPERATION, Role, SpanRole, has_counts, role_of
+from producers.gateways.otel.span_roles import OPERATION, Role, SpanRole, role_of
 from producers.gateways.otel.span_rules import KINDS, SpanRules
 from producers.gateways.otel.span_tree import BELOW, CallCounts, SpanTree
 from producers.gateways.otel.spans import Span, SpanSelection
+from producers.gateways.otel.token_names import MAX_NAMES, has_counts, unread_counts
 from producers.runtime.deduplication import REPEATED, KnownCalls
 from producers.runtime.refusals import read_each, shorten
 
 __all__ = ["ORIGIN", "GenAIReader", "SpanCalls", "SpanRules"]
 
-NESTED, KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION, OTHER = (
-    "nested", "kind", "scope", "operation", "unknown_operation", "other",
+NESTED, KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION, UNREAD, OTHER = (
+    "nested", "kind", "scope", "operation", "unknown_operation", "unread_counts", "other",
 )  # fmt: skip
 """Reasons why a span does not count: words that `/metrics` counts them by."""
 _IDS = re.compile(r"[0-9a-f]{0,32}/[0-9a-f]{0,16}")
-REPORTED = (KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION)
+REPORTED = (KIND, SCOPE, OPERATIONS, UNKNOWN_OPERATION, UNREAD)
 """Reasons that a sender is told with each batch, for they may be mistakes."""
 
 
@@ -96,13 +97,14 @@ class GenAIReader:
         self._rules, self._reader = rules, SpanReader(rules, payer, sender)
         self._endpoints = EndpointNames() if endpoints is None else endpoints
         self.selection = SpanSelection(
-            token_names.NAMES
+            {*token_names.OBJECTS}
             | span_roles.ATTRIBUTES
             | span_calls.ATTRIBUTES
             | rules.names()
             | {"litellm.call_id"}
             | span_meters.ATTRIBUTES,
             frozenset(span_calls.FIRST_EVENTS),
+            token_names.looks_like_a_count,
         )
 
     def read_message(self, body: bytes, recent: KnownCalls, latest_ms: int, *, json: bool) -> SpanCalls:
@@ -206,6 +208,9 @@ class GenAIReader:
         """Return why a span does not count, in one word ("" if it counts), and a remark for the log ("" for none)."""
         rules = self._rules
         counts = has_counts(span.attributes)
+        unread = unread_counts(span.attributes)
+        if unread and role.role in (Role.NONE, Role.WRAPPER) and not counts:
+            return UNREAD, _remark(span, f"have no count that can be read, but {', '.join(sorted(unread)[:MAX_NAMES])}")
         if role.role is Role.NONE:
             if not role.unknown:
                 return OTHER, ""
@@ -224,6 +229,8 @@ class GenAIReader:
             return OPERATIONS, _remark(span, "are not counted: their operation is not in `operations`")
         if role.unknown:
             return "", _remark(span, "carry token counts and count as calls of models; no convention has the operation")
+        if unread:
+            return "", _remark(span, f"have counts that are not read: {', '.join(sorted(unread)[:MAX_NAMES])}")
         return "", ""
 
 

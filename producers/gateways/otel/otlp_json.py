@@ -192,14 +192,12 @@ def _span(span: _Span, scope: str, resource: dict[str, AttributeValue], selectio
 def _select(pairs: list[_KeyValue], selection: SpanSelection) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {}
     for pair in pairs:
-        if pair.key not in selection.attributes:
-            continue
-        value = _scalar(pair.value)
+        value = _scalar(pair.value) if selection.has(pair.key) else None
         if value is None:
             continue
-        if value.intValue is not None:
-            attributes[pair.key] = _int(value.intValue)
-        elif (scalar := _first(value.stringValue, value.boolValue, value.doubleValue)) is not None:
+        number = None if value.intValue is None else _int(value.intValue)
+        scalar = _first(number, value.stringValue, value.boolValue, value.doubleValue)
+        if scalar is not None and selection.keeps(pair.key, scalar):
             attributes[pair.key] = scalar
     return attributes
 

@@ -7,7 +7,7 @@ events and links that are not needed, and refused if that does not help.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -67,10 +67,12 @@ def _span(span: Any, scope: str, resource: dict[str, AttributeValue], selection:
 def _select(pairs: Collection[_Pair], selection: SpanSelection) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {}
     for pair in pairs:
-        if pair.key in selection.attributes:
+        if selection.has(pair.key):
             kind = pair.value.WhichOneof("value")
             if kind in ("string_value", "int_value", "double_value", "bool_value"):
-                attributes[pair.key] = getattr(pair.value, kind)
+                value = getattr(pair.value, kind)
+                if selection.keeps(pair.key, value):
+                    attributes[pair.key] = value
     return attributes
 
 
@@ -113,13 +115,14 @@ def _parse(kind: Any, message: bytes, attributes: int, selection: SpanSelection)
 
 def _is_unneeded(attributes: int, selection: SpanSelection, field: int, content: bytes) -> bool:
     """Return whether a field of a span or resource is an attribute, event, link or name that is not read."""
+    is_needed: Callable[[str], bool]
     if field == attributes:
-        key, names = 1, selection.attributes
+        key, is_needed = 1, selection.has
     elif field == _EVENTS and attributes == _SPAN_ATTRIBUTES:
-        key, names = 2, selection.events
+        key, is_needed = 2, selection.events.__contains__
     else:
         return attributes == _SPAN_ATTRIBUTES and field in (_NAME, _LINKS)
     try:
-        return b"".join(submessages(content, key)).decode() not in names
+        return not is_needed(b"".join(submessages(content, key)).decode())
     except ValueError:  # It may be one of these: the span is refused.
         return False

@@ -17,12 +17,15 @@ from producers.gateways.otel.span_rules import SERVICE, SpanRules
 from producers.gateways.otel.span_tree import CallCounts, SpanTree
 from producers.gateways.otel.spans import AttributeValue, Span
 from producers.gateways.otel.token_names import ATTRIBUTES as TOKEN_ATTRIBUTES
-from producers.gateways.otel.token_names import reported_usage
+from producers.gateways.otel.token_names import MAX_NAMES, reported_usage, unread_counts
 from producers.gateways.token_usage import settle
 from producers.runtime.batching import UsageRow, decimal_text
 
 ORIGIN = "otel"
-PROVIDERS = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider")
+PROVIDERS = (
+    "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider", "mlflow.llm.provider",
+    "decision.provider",
+)  # fmt: skip
 FIRST_S = (
     "gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token", "gen_ai.latency.time_to_first_token",
 )  # fmt: skip
@@ -69,6 +72,8 @@ class SpanReader:
         reports = bool(_REPORTS & usage.counts.keys())
         if not reports and not invalid and not failed and role.endpoint not in WITHOUT_TOKENS:
             hint = "is needed, or an error: for streams, let the client send stream_options.include_usage"
+            if unread := unread_counts(span.attributes):
+                hint = f"is needed; {', '.join(sorted(unread)[:MAX_NAMES])} cannot be read"
             raise BadInput(TOKEN_ATTRIBUTES[0].name, None, hint)
         settled = settle(usage)
         corrected.update(settled.corrections)
@@ -186,13 +191,18 @@ def span_name(span: Span) -> str:
 
 def model_of(span: Span) -> str:
     """Return the first name of a model that the log can store, or "". A client made up the others; its call counts."""
-    names = (text_or_empty(str(span.attributes.get(name, ""))) for name in MODELS)
+    names = (text_or_empty(_unquoted(span, name)) for name in MODELS)
     return next((name for name in names if name), "")
 
 
 def _text(span: Span, names: Sequence[str]) -> str:
-    values = (str(span.attributes.get(name, "")) for name in names)
-    return next((value for value in values if value), "")
+    return next((value for name in names if (value := _unquoted(span, name))), "")
+
+
+def _unquoted(span: Span, name: str) -> str:
+    """Return the text of an attribute, "" without it. MLflow writes its texts as JSON, in quotes."""
+    text = str(span.attributes.get(name, ""))
+    return text.strip('"') if name.startswith("mlflow.") else text
 
 
 def _number(span: Span, name: str) -> int | None:

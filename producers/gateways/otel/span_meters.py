@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from contracts.events import MAX_TEXT
 from producers.gateways.calls import text_or_empty
 from producers.gateways.otel.spans import AttributeValue, Span
-from producers.gateways.token_usage import whole_number
+from producers.gateways.token_names import whole_number
 
 MCP_METHOD = "mcp.method.name"
 _HTTP_METHOD = ("http.request.method", "http.method")

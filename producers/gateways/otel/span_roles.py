@@ -11,23 +11,24 @@ from enum import Enum
 from typing import NamedTuple
 
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
-from producers.gateways.otel.spans import AttributeValue, Span
-from producers.gateways.otel.token_names import CARRIERS
+from producers.gateways.otel.spans import Span
+from producers.gateways.otel.token_names import has_counts
 
 OPERATION = "gen_ai.operation.name"
 OPENINFERENCE, TRACELOOP, LANGFUSE = "openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type"
-GENAI_KIND = "gen_ai.span.kind"
+GENAI_KIND, MLFLOW = "gen_ai.span.kind", "mlflow.spanType"
 VERCEL, REQUEST_TYPE = "ai.operationId", "llm.request.type"
 TOOL_NAMES = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name", "traceloop.entity.name")
 AGENT_NAMES = ("gen_ai.agent.name", "agent_name", "agent.name")
 MODELS = (
     "gen_ai.response.model", "gen_ai.request.model", "llm.response.model", "llm.request.model", "llm.model_name",
     "embedding.model_name", "reranker.model_name", "ai.response.model", "ai.model.id",
-    "langfuse.observation.model.name", "model_name",
+    "langfuse.observation.model.name", "model_name", "mlflow.llm.model", "decision.response.model_name",
+    "decision.model_name",
 )  # fmt: skip
 ATTRIBUTES = frozenset({
-    OPERATION, OPENINFERENCE, TRACELOOP, LANGFUSE, GENAI_KIND, VERCEL, REQUEST_TYPE, *TOOL_NAMES, *AGENT_NAMES, *MODELS,
-    "gen_ai.tool.call.id",
+    OPERATION, OPENINFERENCE, TRACELOOP, LANGFUSE, GENAI_KIND, MLFLOW, VERCEL, REQUEST_TYPE, *TOOL_NAMES,
+    *AGENT_NAMES, *MODELS, "gen_ai.tool.call.id",
 })  # fmt: skip
 """Attributes that tell a role."""
 
@@ -65,19 +66,15 @@ _OPERATIONS: Mapping[str, Role] = {
          "workflow", "chain", "task", "step", "retrieval", "handoff"), Role.WRAPPER),
 }  # fmt: skip
 _KINDS: Mapping[str, SpanRole] = {
-    "llm": SpanRole(Role.CALL), "generation": SpanRole(Role.CALL), "embedding": SpanRole(Role.CALL, "embedding"),
+    "llm": SpanRole(Role.CALL), "chat_model": SpanRole(Role.CALL, "chat"), "generation": SpanRole(Role.CALL),
+    "embedding": SpanRole(Role.CALL, "embedding"),
     "reranker": SpanRole(Role.CALL, "rerank"), "agent": SpanRole(Role.AGENT), "tool": SpanRole(Role.TOOL),
     **dict.fromkeys(
         ("chain", "workflow", "task", "retriever", "guardrail", "evaluator", "prompt", "span", "event", "decision",
-         "step", "entry"),
+         "step", "entry", "parser", "memory"),
         SpanRole(Role.WRAPPER)),
 }  # fmt: skip
-"""Kinds of OpenInference, traceloop and Langfuse, in small letters."""
-
-
-def has_counts(attributes: Mapping[str, AttributeValue]) -> bool:
-    """Return whether a span carries token counts."""
-    return not CARRIERS.isdisjoint(attributes)
+"""Kinds of OpenInference, traceloop, Langfuse and MLflow, in small letters."""
 
 
 def role_of(span: Span) -> SpanRole:
@@ -91,8 +88,8 @@ def role_of(span: Span) -> SpanRole:
         return SpanRole(_OPERATIONS[operation])
     if operation in _CALLS:
         return SpanRole(Role.CALL, _CALLS[operation])
-    for name in (OPENINFERENCE, GENAI_KIND, TRACELOOP, LANGFUSE):
-        kind = str(attributes.get(name, "")).lower()
+    for name in (OPENINFERENCE, GENAI_KIND, TRACELOOP, LANGFUSE, MLFLOW):
+        kind = str(attributes.get(name, "")).strip('"').lower()
         if kind in _KINDS:
             return _KINDS[kind]._replace(endpoint=_KINDS[kind].endpoint or _CALLS.get(request, ""))
     if (vercel := str(attributes.get(VERCEL, ""))).startswith("ai."):

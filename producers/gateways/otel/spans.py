@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 INTERNAL, SERVER, CLIENT, PRODUCER, CONSUMER = 1, 2, 3, 4, 5
 ERROR = 2
 """Status of a span that failed."""
 AttributeValue = str | int | float | bool
+MAX_NUMBER_CHARS = 24
+"""Characters of a number that is a text."""
 
 
 class Span(NamedTuple):
@@ -32,10 +34,19 @@ class Span(NamedTuple):
 
 
 class SpanSelection(NamedTuple):
-    """Names of the attributes and events to decode."""
+    """Names of the attributes and events to decode. `looks_like_a_count` selects further attributes by their names."""
 
     attributes: Collection[str]
     events: Collection[str]
+    looks_like_a_count: Callable[[str], bool] = bool
+
+    def has(self, name: str) -> bool:
+        """Return whether an attribute of this name may be needed."""
+        return name in self.attributes or self.looks_like_a_count(name)
+
+    def keeps(self, name: str, value: AttributeValue) -> bool:
+        """Return whether an attribute is kept: of those selected by their names only, numbers."""
+        return name in self.attributes or (isinstance(value, int | float) or len(value) <= MAX_NUMBER_CHARS)
 
 
 class DecodedSpans(NamedTuple):

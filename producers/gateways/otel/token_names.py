@@ -1,36 +1,42 @@
 """Attributes that carry token counts, by every convention that is read, with the meaning of each: one table.
 
-README.md shows it too. Of several names of a column, the first with a value wins.
+README.md shows it too. Of several names of a column, the first with a value wins. Names that are not in the table are
+read by their words, where they begin as those of a convention do; others that look like a count are reported.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 import msgspec
 
 from producers.gateways.otel.spans import AttributeValue
-from producers.gateways.token_usage import Cache, CountReader, ReportedUsage, TokenName, names
+from producers.gateways.token_names import CountReader, Inclusion, TokenName, name_by_words, names
+from producers.gateways.token_usage import ReportedUsage
 
 ATTRIBUTES: tuple[TokenName, ...] = (
     *names(
         "prompt_tokens",
         "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens", "llm.token_count.prompt",
         "ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens", "gen_ai.response.prompt_tokens",
-        "gen_ai.response.input_tokens", "gen_ai.aggregated_usage.input_tokens",
+        "gen_ai.response.input_tokens", "gen_ai.aggregated_usage.input_tokens", "decision.token_count.input",
     ),
     *names(
         "completion_tokens",
         "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens",
         "llm.token_count.completion", "ai.usage.outputTokens", "ai.usage.completionTokens",
         "gen_ai.response.completion_tokens", "gen_ai.response.output_tokens", "gen_ai.aggregated_usage.output_tokens",
+        "decision.token_count.output",
     ),
     *names(
         "total_tokens",
-        "gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total", "ai.usage.totalTokens",
+        "gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total",
         "gen_ai.response.total_tokens", "gen_ai.aggregated_usage.total_tokens",
     ),
+    *names("total_tokens", "ai.usage.totalTokens", inclusion=Inclusion.PROVIDER),
     *names("uncached_tokens", "ai.usage.inputTokenDetails.noCacheTokens"),
     *names(
         "cached_tokens",
@@ -46,7 +52,7 @@ ATTRIBUTES: tuple[TokenName, ...] = (
     *names(
         "cached_tokens",
         "gen_ai.usage.cache_read_input_tokens", "llm.usage.cache_read_input_tokens", "ai.usage.cachedInputTokens",
-        cache=Cache.PROVIDER,
+        inclusion=Inclusion.PROVIDER,
     ),
     *names(
         "cache_write_tokens",
@@ -61,7 +67,7 @@ ATTRIBUTES: tuple[TokenName, ...] = (
         "cache_write_tokens",
         "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.cache_write_input_tokens",
         "llm.usage.cache_creation_input_tokens",
-        cache=Cache.PROVIDER,
+        inclusion=Inclusion.PROVIDER,
     ),
     *names(
         "reasoning_tokens",
@@ -87,33 +93,82 @@ ATTRIBUTES: tuple[TokenName, ...] = (
 )  # fmt: skip
 """Attributes with a count. A number may come as a text, or as a double without a fraction."""
 
-OBJECTS: tuple[str, ...] = (
-    "langfuse.observation.usage_details", "metadata.usage_object", "mlflow.chat.tokenUsage",
-)  # fmt: skip
-"""Attributes whose text is an object of counts: JSON, or Python's form of it (LiteLLM's `metadata.usage_object`). They
-fill what the attributes above leave open."""
-
+OBJECTS: Mapping[str, str] = {
+    "langfuse.observation.usage_details": "", "metadata.usage_object": "", "mlflow.chat.tokenUsage": "",
+    "gen_ai.usage.input_token_details": "input_token_details.",
+    "gen_ai.usage.output_token_details": "output_token_details.",
+}  # fmt: skip
+"""Attributes whose text is an object of counts: JSON, or Python's form of it (LiteLLM's `metadata.usage_object`), with
+what precedes its keys. They fill what the attributes above leave open."""
 MAX_OBJECT_CHARS = 8_192
 """Characters of such a text that is read; a longer one is no object of counts."""
-NAMES = frozenset({*(row.name for row in ATTRIBUTES), *OBJECTS})
-"""Every name above."""
-CARRIERS = frozenset({
-    *(row.name for row in ATTRIBUTES if row.column in ("prompt_tokens", "completion_tokens", "total_tokens")),
-    *OBJECTS,
-})  # fmt: skip
-"""Names of which a span that carries token counts has one."""
+_PREFIX = re.compile(
+    r"(gen_ai\.(usage|response|aggregated_usage)|llm\.(usage|token_count|token\.counts)|ai\.usage|decision\.token_count)\."
+)
+"""Beginnings of the names of token counts."""
+_COUNT = re.compile(r"tokens?|token_?counts?", re.IGNORECASE)
+_NO_COUNT = re.compile(
+    r"(?i)max|min|limit|budget|cost|price|rate|per_|_per|second|duration|time|type|auth|access|bearer|secret|csrf|session"
+    r"|refresh|api_?key|stop|remaining|window|context|estimate|tokeniz|logprob|top_k|_id$|\.id$"
+)
+_BY_NAME = {row.name: row for row in ATTRIBUTES}
+MAX_NAME_CHARS = 128
+MAX_NAMES = 4
+"""Names of unread counts that one remark gives."""
+
+
+@lru_cache(maxsize=4_096)
+def meaning_of(name: str) -> TokenName | None:
+    """Return the meaning of an attribute: of the table, else by its words. None for one that is no known count."""
+    if (row := _BY_NAME.get(name)) is not None:
+        return row
+    prefix = _PREFIX.match(name)
+    row = name_by_words(name[prefix.end() :]) if prefix and not _NO_COUNT.search(name) else None
+    return row._replace(name=name) if row is not None else None
+
+
+@lru_cache(maxsize=4_096)
+def looks_like_a_count(name: str) -> bool:
+    """Return whether an attribute may be a count of tokens, whether or not its meaning is known."""
+    if name in _BY_NAME or name in OBJECTS:
+        return True
+    return bool(len(name) <= MAX_NAME_CHARS and name.isprintable() and _COUNT.search(name)
+                and not _NO_COUNT.search(name))  # fmt: skip
+
+
+def has_counts(attributes: Collection[str]) -> bool:
+    """Return whether a span carries token counts: of a prompt, a completion or both."""
+    return any(
+        name in OBJECTS or ((row := meaning_of(name)) is not None and row.column in _WHOLES)
+        for name in attributes if looks_like_a_count(name)
+    )  # fmt: skip
+
+
+_WHOLES = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
+def unread_counts(attributes: Mapping[str, AttributeValue]) -> list[str]:
+    """Return the names of attributes that look like counts of tokens, and of which nothing is read."""
+    return [
+        name for name, value in attributes.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value and looks_like_a_count(name)
+        and meaning_of(name) is None and name not in OBJECTS
+    ]  # fmt: skip
 
 
 def reported_usage(
     attributes: Mapping[str, AttributeValue], provider: str = "", model: str = ""
 ) -> tuple[ReportedUsage, dict[str, object]]:
     """Return the counts among a span's attributes, and by column the first value that is no count."""
-    counts = CountReader()
-    counts.read([row for row in ATTRIBUTES if row.name in attributes], attributes)
-    for name in OBJECTS:
+    reader = CountReader()
+    reader.read([row for row in ATTRIBUTES if row.name in attributes], attributes)
+    others = (meaning_of(name) for name in attributes if name not in _BY_NAME)
+    reader.read([row for row in others if row is not None and row.column], attributes)
+    for name, prefix in OBJECTS.items():
         if name in attributes:
-            counts.read_object(_object(attributes[name]))
-    return ReportedUsage(counts.counts, counts.cache.value, provider, model), counts.invalid
+            counts = _object(attributes[name])
+            reader.read_object({f"{prefix}{key}": value for key, value in counts.items()} if prefix else counts)
+    return ReportedUsage.of(reader, provider, model), reader.invalid
 
 
 def _object(text: AttributeValue) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from contracts.errors import BadInput
 from producers.gateways.calls import InferenceCall, check_end_ms, text_or_empty
 from producers.gateways.request_fields import RequestFields, RequestReader
-from producers.gateways.usage_objects import whole_number
+from producers.gateways.token_names import whole_number
 from producers.receivers.otlp_signals.decoding import AttributeValue, SignalItem, scalars
 from producers.receivers.otlp_signals.rules import SERVICE, SignalRules
 from producers.runtime.batching import decimal_text
@@ -182,7 +182,7 @@ def _count(name: str, value: AttributeValue | None) -> int | None:
     if value is None or value == "":
         return None
     number = whole_number(value)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+    if number is None or number < 0:
         raise BadInput(name, f"({type(value).__name__})", "give a whole number of tokens")
     return number
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.gateways.token_usage import CLAMPED_CACHE, CLAMPED_PART, TOTAL_ONLY, ReportedUsage, settle, whole_number
+from producers.gateways.token_names import whole_number
+from producers.gateways.token_usage import (
+    CLAMPED_CACHE,
+    CLAMPED_PART,
+    TOTAL_DIFFERS,
+    TOTAL_ONLY,
+    ReportedUsage,
+    settle,
+    usage_of_object,
+)
 
 
 def settled(part: bool | None = True, provider: str = "", model: str = "", **counts: int) -> dict[str, int]:
@@ -81,6 +92,14 @@ def test_reasoning_beside_the_completion_is_added_where_the_total_says_so() -> N
     assert settled(prompt_tokens=100, completion_tokens=60, reasoning_tokens=40, total_tokens=160)[
         "completion_tokens"
     ] == 60  # fmt: skip
+    assert settled(prompt_tokens=100, completion_tokens=20, reasoning_tokens=40)["completion_tokens"] == 60
+
+
+def test_a_total_that_no_sum_explains_is_reported() -> None:
+    report = {"prompt_tokens": 100, "completion_tokens": 20}
+    assert settle(ReportedUsage({**report, "total_tokens": 150})).corrections == (TOTAL_DIFFERS,)
+    assert settle(ReportedUsage({**report, "total_tokens": 120})).corrections == ()
+    assert settle(ReportedUsage({**report, "total_tokens": 130, "reasoning_tokens": 10})).corrections == ()
 
 
 @pytest.mark.parametrize(
@@ -126,3 +145,43 @@ def test_parts_of_any_report_fit_into_their_wholes(report: dict[str, int], part:
 )  # fmt: skip
 def test_integers_as_texts_and_doubles_without_a_fraction_are_integers(value: object, number: int | None) -> None:
     assert whole_number(value) == number
+
+
+OBJECTS: list[tuple[dict[str, Any], tuple[int, int, int]]] = [
+    ({"prompt_tokens": 100, "completion_tokens": 9, "total_tokens": 203,
+      "completion_tokens_details": {"reasoning_tokens": 94}}, (100, 0, 103)),  # xAI
+    ({"promptTokenCount": 80, "toolUsePromptTokenCount": 20, "candidatesTokenCount": 15, "thoughtsTokenCount": 5,
+      "cachedContentTokenCount": 30, "totalTokenCount": 120}, (100, 30, 20)),  # Gemini
+    ({"prompt_token_count": 100, "candidates_token_count": 15, "thoughts_token_count": 5,
+      "cached_content_token_count": 30, "total_token_count": 120}, (100, 30, 20)),  # its Python SDK
+    ({"promptTokenCount": 100, "candidatesTokenCount": 15, "thoughtsTokenCount": 5}, (100, 0, 20)),
+    ({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "prompt_cache_hit_tokens": 30,
+      "prompt_cache_miss_tokens": 70}, (100, 30, 20)),  # DeepSeek
+    ({"inputTokens": 60, "outputTokens": 20, "totalTokens": 120, "cacheReadInputTokens": 30,
+      "cacheWriteInputTokens": 10}, (100, 30, 20)),  # Bedrock
+    ({"input_tokens": 60, "output_tokens": 20, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 10,
+      "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 0},
+      "server_tool_use": {"web_search_requests": 1}, "service_tier": "standard"}, (100, 30, 20)),  # Anthropic
+    ({"prompt_token": 100, "completion_token": 20, "time_to_first_token": 5}, (100, 0, 20)),  # Kong
+    ({"inputTokenCount": 100, "outputTokenCount": 20, "cachedInputTokenCount": 30}, (100, 30, 20)),  # .NET
+    ({"tokens": {"input_tokens": 100, "output_tokens": 20}, "billed_units": {"input_tokens": 90, "output_tokens": 20},
+      "cached_tokens": 30}, (100, 30, 20)),  # Cohere
+    ({"prompt_tokens": 8, "total_tokens": 8}, (8, 0, 0)),
+    ({"prompt_tokens": "100", "completion_tokens": 20.0, "prompt_tokens_details": None}, (100, 0, 20)),
+    ({"input_tokens": 100, "output_tokens": 20, "prompt_tokens_details": {"cached_tokens": 30,
+      "cache_creation_input_tokens": 10}}, (100, 30, 20)),  # DashScope
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("usage", "right"), OBJECTS)
+def test_a_usage_object_of_any_api_is_read(usage: dict[str, Any], right: tuple[int, int, int]) -> None:
+    result = usage_of_object(usage)
+    assert result is not None
+    counts, corrections = result[1]
+    assert (counts["prompt_tokens"], counts["cached_tokens"], counts["completion_tokens"]) == right
+    assert corrections == ()
+
+
+@pytest.mark.parametrize("usage", [None, [], {}, "x", {"cost": 1}, {"a": {"b": {"c": {"d": {"input_tokens": 1}}}}}])
+def test_an_object_of_no_known_form_has_no_usage(usage: object) -> None:
+    assert usage_of_object(usage) is None

@@ -15,6 +15,7 @@ from producers.gateways.calls import AgentUsage, InferenceCall, batches, group_b
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.otel.genai import GenAIReader, SpanCalls, SpanRules
 from producers.gateways.otel.otlp import is_json
+from producers.gateways.otel.token_names import ATTRIBUTES
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import DeduplicationWindow
 from tests.producers.gateways.payloads import NS, SECRET, T0, TRACE, as_json, as_protobuf, span
@@ -87,6 +88,9 @@ def test_kinds_of_tokens_and_breakdowns_are_columns() -> None:
     )  # fmt: skip
 
 
+NO_COUNTS: dict[str, Any] = {
+    "gen_ai.usage.input_tokens": ..., "gen_ai.usage.output_tokens": ..., "gen_ai.usage.cache_read.input_tokens": ...,
+}  # fmt: skip
 OLD = {"gen_ai.usage.input_tokens": ..., "gen_ai.usage.output_tokens": ..., "gen_ai.usage.cache_read.input_tokens": ...}
 
 
@@ -217,6 +221,59 @@ def test_server_spans_count_where_configured() -> None:
     assert len(read(as_json([span(vllm, kind=2)]), kinds=["server"]).calls) == 1
 
 
+@both
+def test_a_span_whose_counts_cannot_be_read_is_named_once(encode: Encode) -> None:
+    result = read(encode([span({**NO_COUNTS, "gen_ai.operation.name": ..., "acme.tokens_in": 100})]))
+    assert (result.calls, dict(result.skipped)) == ([], {"unread_counts": 1})
+    assert result.remarks == ["spans from 'lib' have no count that can be read, but acme.tokens_in"]
+
+
+def test_a_call_without_a_count_that_can_be_read_is_refused_with_those_that_cannot() -> None:
+    [refused] = read(as_json([span({**NO_COUNTS, "acme.tokens_in": 100})])).refused
+    assert "acme.tokens_in" in refused
+
+
+def test_a_call_with_a_further_count_that_is_not_read_counts_and_names_it() -> None:
+    result = read(as_json([span({"gen_ai.usage.frobnicated_tokens": "7"}), span({"gen_ai.usage.x_tokens": 7}, id=B)]))
+    assert len(result.calls) == 2
+    assert [remark.rpartition(": ")[2] for remark in result.remarks] == ["gen_ai.usage.x_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "usage"),
+    [("CHAT_MODEL", '"llama"', []), ("LLM", '"llama"', []), ("AGENT", None, ["agent_calls"]), ("TOOL", None, None)],
+)
+def test_mlflows_spans_are_read_with_their_texts_in_quotes(
+    kind: str, model: str | None, usage: list[str] | None
+) -> None:
+    text = '{"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 30}'
+    attributes = {
+        **NO_COUNTS,
+        "gen_ai.operation.name": ...,
+        "gen_ai.response.model": ...,
+        "gen_ai.request.model": ...,
+        "mlflow.spanType": f'"{kind}"',
+        "mlflow.llm.model": model or ...,
+        "mlflow.chat.tokenUsage": text,
+    }
+    calls = read(as_json([span(attributes, kind=1)])).calls
+    rows = [call.row for call in calls if isinstance(call, InferenceCall)]
+    if usage is None:
+        assert rows == []
+        return
+    assert [(r.model, r.prompt_tokens, r.cached_tokens) for r in rows] == [("llama" if model else "unknown", 100, 30)]
+    assert [call.row.meter for call in calls if isinstance(call, AgentUsage)] == usage
+
+
+def test_openinferences_decisions_count_with_their_model() -> None:
+    attributes = {**NO_COUNTS, "gen_ai.operation.name": ..., "openinference.span.kind": "DECISION",
+                  "gen_ai.response.model": ..., "gen_ai.request.model": ...,
+                  "decision.response.model_name": "judge", "decision.token_count.input": 100,
+                  "decision.token_count.output": 3}  # fmt: skip
+    request = row(attributes, kind=1)
+    assert (request.model, request.prompt_tokens, request.completion_tokens) == ("judge", 100, 3)
+
+
 def test_instrumentations_can_be_restricted() -> None:
     assert read(as_json([span()], scope="go.opentelemetry.io/obi"), scopes=["lib"]).skipped == {"scope": 1}
     assert len(read(as_json([span()]), scopes=["lib"]).calls) == 1
@@ -341,7 +398,7 @@ def test_any_message_is_read_or_refused(body: bytes) -> None:
 
 texts = st.text(max_size=3) | st.text("x", min_size=250, max_size=260)
 values = texts | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
-NAMES = sorted(GenAIReader(SpanRules()).selection.attributes)
+NAMES = sorted({*GenAIReader(SpanRules()).selection.attributes, *(name.name for name in ATTRIBUTES)})
 ids = st.sampled_from(["", A, B, C])
 
 
