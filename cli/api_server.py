@@ -10,7 +10,7 @@ import uvicorn
 
 from api.app import create_app
 from api.auth import check_exposure
-from cli.ledger_access import mend, open_warehouse
+from cli.ledger_access import check_migrated, mend, open_warehouse
 from contracts.errors import Unavailable
 from contracts.settings import Settings
 from warehouse.client import Warehouse
@@ -64,10 +64,11 @@ async def _serve(server: uvicorn.Server, settings: Settings) -> None:
 async def serve_until_stopped(settings: Settings, step: Callable[[str], None]) -> None:
     """Serve the API and its page until cancelled. `step` gets the address.
 
-    Raises BadSetting if other machines could use the API without a key.
+    Raises BadSetting if other machines could use the API without a key, Unavailable before `wattlog migrate`.
     """
     check_exposure(settings)
     with open_warehouse(settings) as warehouse:
+        check_migrated(warehouse)
         mend(warehouse, step)
         async with running_api(settings, warehouse) as address:
             step(f"listening on {address}")

@@ -43,7 +43,6 @@ def open_ledger_and_settings(
     An embedded one is mended first (`mend`), with `compute_owed` its hours too.
     """
     from contracts.errors import Unavailable
-    from warehouse.migrate import pending
     from warehouse.reader import operator_reader
 
     with errors_reported():
@@ -53,13 +52,21 @@ def open_ledger_and_settings(
                 f"There is no ledger in {settings.data}", "Run `wattlog demo`, or give its folder with --data."
             )
         with open_warehouse(settings) as warehouse:
-            if missing := pending(warehouse):
-                raise Unavailable(
-                    f"The ledger is of an earlier version: it lacks {', '.join(missing)}",
-                    "Stop its workers, and run `wattlog migrate`. Nothing that is stored changes.",
-                )
+            check_migrated(warehouse)
             mend(warehouse, note, compute_owed=compute_owed)
             yield operator_reader(warehouse), settings
+
+
+def check_migrated(warehouse: Warehouse) -> None:
+    """Raise Unavailable, with the command that helps, if the ledger's tables are of an earlier version or not there."""
+    from contracts.errors import Unavailable
+    from warehouse.migrate import pending
+
+    if missing := pending(warehouse):
+        raise Unavailable(
+            f"The ledger in {warehouse.where} is of an earlier version, or new: it lacks {', '.join(missing)}",
+            "Stop its workers, and run `wattlog migrate`. Nothing that is stored changes.",
+        )
 
 
 def mend(warehouse: Warehouse, tell: Callable[[str], None], *, compute_owed: bool = True) -> None:

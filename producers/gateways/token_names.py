@@ -16,8 +16,8 @@ from contracts.events import MAX_TOKENS
 
 
 class Inclusion(Enum):
-    """Inclusion of a part to its whole, by the convention of its name: of the cache's tokens to the prompt, of reasoning
-    to the completion."""
+    """Inclusion of a part in its total, by the convention of its name: of the cache's tokens in the prompt, of
+    reasoning in the completion."""
 
     PART = True
     """Part of the whole."""

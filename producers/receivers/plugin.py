@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import WattlogError
+from producers import registry
 from producers.api import Environment, Finding, Kind, Listener, Plugin, Route
 from producers.gateways.calls import max_ahead_ms
 from producers.gateways.deployments import deployments_of
@@ -98,7 +99,7 @@ def build_route(options: HttpConfig, environment: Environment) -> Route:
 
 def check(options: HttpConfig, environment: Environment) -> Iterator[Finding]:
     """Yield which routes it would serve to whom, or what is wrong; nothing where it is not configured."""
-    if options == HttpConfig.model_construct():
+    if options == HttpConfig.model_construct() and not _has_routes():
         return
     where = f"{options.host}:{options.port}"
     try:
@@ -110,6 +111,14 @@ def check(options: HttpConfig, environment: Environment) -> Iterator[Finding]:
     clients = "anybody on this machine" if listener.verifier.open else "holders of a token"
     grpc = "" if options.grpc_port is None else f", and OTLP over gRPC at port {options.grpc_port},"
     yield where, f"takes {', '.join(route.path for route in routes)}{grpc} from {clients}"
+
+
+def _has_routes() -> bool:
+    """Return whether options of a route are given, other than those that a polled source reads too."""
+    plugins = list(registry.plugins())
+    polled = {plugin.options for plugin in plugins if plugin.kind is Kind.POLLED}
+    options = {plugin.options for plugin in plugins if plugin.kind is Kind.ROUTE} - polled - {HttpConfig, None}
+    return any(load_options(one) != one.model_construct() for one in options if one is not None)
 
 
 PLUGIN = Plugin(

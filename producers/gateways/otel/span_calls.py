@@ -30,6 +30,8 @@ FIRST_S = (
     "gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token", "gen_ai.latency.time_to_first_token",
 )  # fmt: skip
 FIRST_MS = ("ai.response.msToFirstChunk",)
+IN_MS = "strands."
+"""Scopes that write the attributes of `FIRST_S` in milliseconds: those of Strands Agents."""
 FIRST_TIME = ("langfuse.observation.completion_start_time",)
 FIRST_EVENTS = (
     "gen_ai.first_token", "first_token", "First Token Stream Event", "llm.content.completion.chunk",
@@ -225,8 +227,9 @@ def _positive(span: Span, names: Sequence[str], limit: float) -> float | None:
 
 def _first_ms(span: Span) -> int | None:
     """Return the time of the first token: from an attribute in seconds, ms or RFC 3339, or an event."""
-    if (seconds := _positive(span, FIRST_S, 86_400)) is not None:
-        return (span.start_ns + int(seconds * 1e9)) // 1_000_000
+    if (seconds := _positive(span, FIRST_S, 86_400_000)) is not None:
+        unit_ns = 1e6 if span.scope.startswith(IN_MS) else 1e9
+        return (span.start_ns + int(seconds * unit_ns)) // 1_000_000
     if (ms := _positive(span, FIRST_MS, 86_400_000)) is not None:
         return (span.start_ns + int(ms * 1e6)) // 1_000_000
     if text := _text(span, FIRST_TIME).strip('"'):

@@ -95,6 +95,7 @@ ATTRIBUTES: tuple[TokenName, ...] = (
 
 OBJECTS: Mapping[str, str] = {
     "langfuse.observation.usage_details": "", "metadata.usage_object": "", "mlflow.chat.tokenUsage": "",
+    "langsmith.metadata.usage_metadata": "",
     "gen_ai.usage.input_token_details": "input_token_details.",
     "gen_ai.usage.output_token_details": "output_token_details.",
 }  # fmt: skip

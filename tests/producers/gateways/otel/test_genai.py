@@ -137,6 +137,13 @@ def test_the_first_token_is_an_attribute_or_an_event(
     assert call.row.t_first_ms == first_ms
 
 
+def test_strands_writes_the_time_to_the_first_token_in_milliseconds() -> None:
+    attributes = {"gen_ai.response.time_to_first_chunk": ..., "gen_ai.server.time_to_first_token": 2}
+    for scope, first_ms in (("strands.telemetry.tracer", T0 + 2), ("lib", T0 + 2_000)):
+        [call] = read(as_protobuf([span(attributes)], scope=scope)).calls
+        assert isinstance(call, InferenceCall) and call.row.t_first_ms == first_ms
+
+
 @pytest.mark.parametrize(
     ("attributes", "more", "status"),
     [

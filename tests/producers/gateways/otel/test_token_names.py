@@ -106,6 +106,15 @@ def test_langsmiths_details_are_parts_of_its_counts() -> None:
     }  # fmt: skip
 
 
+def test_langsmiths_metadata_fills_what_its_attributes_leave_open() -> None:
+    usage = '{"input_tokens":100,"output_tokens":20,"total_tokens":120,"input_token_details":{"cache_read":30}}'
+    attributes = {
+        "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20,
+        "langsmith.metadata.usage_metadata": usage,
+    }  # fmt: skip
+    assert settled(attributes) == {"prompt_tokens": 100, "completion_tokens": 20, "cached_tokens": 30}
+
+
 @pytest.mark.parametrize(
     ("details", "prompt", "completion"),
     [
