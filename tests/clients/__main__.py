@@ -31,7 +31,7 @@ from tests.clients.table import CLIENTS, ENVIRONMENTS, NODE, Client
 from tests.support.event_log import in_process_broker
 from tests.support.paths import ROOT
 
-SHARED = ROOT.parent / "shared" / "cases" / "tokens"
+SHARED = Path(os.environ.get("WATTLOG_SHARED_DATA", ROOT.parent / "shared" / "data")).parent / "cases" / "tokens"
 BODIES = ROOT / "tests" / "producers" / "gateways" / "otel" / "bodies"
 INSTALL_S, EMIT_S, START_S = 900, 180, 60
 
@@ -102,7 +102,7 @@ def prepare(name: str, client: Client, folder: Path) -> tuple[list[str], dict[st
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OTEL_"))}
     variables["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     if client.kind and not (SHARED / "emit.py").exists():
-        raise SkippedClient(f"the emitters of {SHARED.name} are not here")
+        raise SkippedClient("its emitter is not here: set WATTLOG_SHARED_DATA to the folder beside `cases`")
     if client.environment == "node":
         return ["node", str(node_folder(folder) / "emit.mjs"), client.kind, "{port}"], variables
     python = str(virtual_environment(client.environment, folder))

@@ -31,7 +31,8 @@ class CallEvent(NamedTuple):
     """Names of an event's attributes, by the column that each fills.
 
     `beside_prompt` and `beside_completion` are counts that its prompt and its completion leave out. `only` are values
-    that an attribute must have, because the event is sent for other reasons too.
+    that an attribute must have, because the event is sent for other reasons too; `aliases` are its other names, with ""
+    for a record of the sender that has none.
     """
 
     prefix: str
@@ -44,6 +45,7 @@ class CallEvent(NamedTuple):
     ids: tuple[str, ...] = ()
     only: Mapping[str, str] = {}
     first: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def attributes(self) -> set[str]:
@@ -65,16 +67,20 @@ CALL_EVENTS: Mapping[str, CallEvent] = {
         {
             "prompt_tokens": "input_token_count", "completion_tokens": "output_token_count",
             "cached_tokens": "cached_content_token_count", "reasoning_tokens": "thoughts_token_count",
+            "tool_prompt_tokens": "tool_token_count",
         },
-        beside_completion=("reasoning_tokens",), ids=("response_id",),
+        beside_prompt=("tool_prompt_tokens",), beside_completion=("reasoning_tokens",), ids=("response_id",),
     ),
     "codex.sse_event": CallEvent(
         "codex", "openai",
         {
             "prompt_tokens": "input_token_count", "completion_tokens": "output_token_count",
             "cached_tokens": "cached_token_count", "reasoning_tokens": "reasoning_token_count",
+            "cache_write_tokens": "cache_write_token_count",
         },
         ids=("response.id",), only={"event.kind": "response.completed"}, first="ttft_ms",
+        # Of two records of an event, one has its name and the other one its counts.
+        aliases=("codex.websocket_event", ""),
     ),
 }  # fmt: skip
 
@@ -134,11 +140,16 @@ class EventReader:
         attributes = scalars(record.attributes, self._names)
         body = record.body.string_value if record.HasField("body") else ""
         own = {str(attributes.get(EVENT, "")), getattr(record, "event_name", ""), body[:128]}
+        if EVENT in attributes or getattr(record, "event_name", ""):
+            own.discard("")
         sender = f"{item.scope} {resource.get(SERVICE, '')}".replace("-", "_").lower()
         for name, event in self._events.items():
-            short = name.removeprefix(f"{event.prefix}.")
-            if name in own or (short in own and event.prefix in sender):
-                return name if all(attributes.get(key) == value for key, value in event.only.items()) else ""
+            names = {name}
+            if event.prefix in sender:
+                names |= {name.removeprefix(f"{event.prefix}."), *event.aliases}
+            if not own.isdisjoint(names):
+                is_call = all(attributes.get(key) == value for key, value in event.only.items())
+                return name if is_call and not attributes.keys().isdisjoint(event.counts.values()) else ""
         return ""
 
     def _call(
@@ -157,6 +168,7 @@ class EventReader:
         settled = {column: count or 0 for column, count in counts.items()}
         settled["prompt_tokens"] += sum(settled[column] for column in event.beside_prompt)
         settled["completion_tokens"] += sum(settled[column] for column in event.beside_completion)
+        settled.pop("tool_prompt_tokens", None)
         session = self._rules.session_of(own, resource)
         payload: dict[str, Any] = {
             "tenant": self._payer(self._rules.tenant_of(own, resource)) or self._rules.otherwise,

@@ -19,32 +19,37 @@ from contracts.workload_names import EXTERNAL_PREFIX
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.gateways.calls import MAX_ROWS, batches, group_by_workload
 from producers.gateways.deployments import Deployments
-from producers.receivers.otlp_signals.call_events import CALL_EVENTS, ORIGIN, EventReader
-from producers.receivers.otlp_signals.decoding import LOGS, METRICS, Signal, decode_items
+from producers.gateways.otel.token_names import looks_like_a_count
+from producers.gateways.remarks import FirstRemarks
+from producers.receivers.otlp_signals.call_events import CALL_EVENTS, EVENT, ORIGIN, EventReader
+from producers.receivers.otlp_signals.decoding import LOGS, METRICS, Signal, SignalItem, decode_items, scalars
 from producers.receivers.otlp_signals.rules import SignalRules
 from producers.receivers.otlp_signals.token_metrics import ORIGIN as METRICS_ORIGIN
 from producers.receivers.otlp_signals.token_metrics import TOKEN_METRICS, MetricReader, MetricRow
 from producers.runtime.batching import token_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
+from producers.runtime.refusals import shorten
 
 METRICS_PATH, LOGS_PATH = "/v1/metrics", "/v1/logs"
 METRICS_METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 LOGS_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
+MAX_UNREAD = 4
+"""Metrics or events with counts that are not read, of one answer."""
 MAX_ERROR_CHARS = 400
 """Characters of the error message in an answer."""
 
 
 def metrics_route(rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int) -> Route:
     """Return the route of metrics. `ahead_ms` is how far in the future a point may lie."""
-    parse = partial(_parse_metrics, rules, names, deployments, ahead_ms)
+    parse = partial(_parse_metrics, rules, names, deployments, ahead_ms, FirstRemarks())
     reply = partial(_reply, "metrics", "rejected_data_points")
     return Route(METRICS_PATH, "otlp-metrics", _bodies(METRICS), parse, reply, 200, grpc_method=METRICS_METHOD)
 
 
 def logs_route(rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int) -> Route:
     """Return the route of logs. `ahead_ms` is how far in the future a record may lie."""
-    parse = partial(_parse_logs, rules, names, deployments, ahead_ms)
+    parse = partial(_parse_logs, rules, names, deployments, ahead_ms, FirstRemarks())
     reply = partial(_reply, "logs", "rejected_log_records")
     return Route(LOGS_PATH, "otlp-logs", _bodies(LOGS), parse, reply, 200, grpc_method=LOGS_METHOD)
 
@@ -55,39 +60,75 @@ def _bodies(signal: Signal) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _parse_metrics(
-    rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int, sent: ReceivedRequest,
-    trial: DeduplicationTrial,
+    rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int, remarks: FirstRemarks,
+    sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, METRICS, json=sent.content_type == JSON)
+    unread = sorted({item.message.name for item in items if _is_unread_metric(item.message.name)})[:MAX_UNREAD]
     reader = MetricReader(rules, names, sent.caller.payer, sent.caller.name or METRICS_ORIGIN)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     known = {item.message.name for item in items if item.message.name in TOKEN_METRICS} - set(names)
     workload_batches = list(_metric_batches(result.rows, deployments))
     notes = deployments.new_notes()
     return ParsedRequest(
-        workload_batches, [*malformed, *result.refused], result.skipped, notes, {"off": _off(known, "metrics")}
+        workload_batches,
+        [*malformed, *result.refused],
+        result.skipped,
+        [*notes, *remarks.new(map(_unread, unread))],
+        {"off": [*_off(known, "metrics"), *map(_unread, unread)]},
     )
 
 
 def _parse_logs(
-    rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int, sent: ReceivedRequest,
-    trial: DeduplicationTrial,
+    rules: SignalRules, names: Sequence[str], deployments: Deployments, ahead_ms: int, remarks: FirstRemarks,
+    sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
     reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
-    others = EventReader(rules, tuple(name for name in CALL_EVENTS if name not in names))
-    known = {event for item in items if (event := others.event_of(item))}
+    any_event = EventReader(rules, tuple(CALL_EVENTS))
+    events = [any_event.event_of(item) for item in items]
+    known = {event for event in events if event and event not in names}
+    others_with_counts = {_name_of(item) for item, event in zip(items, events, strict=True)
+                          if not event and _has_unread_counts(item)}  # fmt: skip
+    unread = sorted(others_with_counts - CALL_EVENTS.keys())[:MAX_UNREAD]
     workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
     notes = deployments.new_notes()
     return ParsedRequest(
-        workload_batches, [*malformed, *result.refused], result.skipped, notes, {"off": _off(known, "logs")}
+        workload_batches,
+        [*malformed, *result.refused],
+        result.skipped,
+        [*notes, *remarks.new(map(_unread, unread))],
+        {"off": [*_off(known, "logs"), *map(_unread, unread)]},
     )
 
 
-def _off(names: set[str], option: str) -> str:
-    """Return a sentence on metrics or events that could count and are not configured, or ""."""
-    return f"{', '.join(sorted(names))} can count, if produce.otlp.{option} names them" if names else ""
+def _off(names: set[str], option: str) -> list[str]:
+    """Return a sentence on metrics or events that could count and are not configured, if there are any."""
+    return [f"{', '.join(sorted(names))} can count, if produce.otlp.{option} names them"] if names else []
+
+
+def _unread(name: str) -> str:
+    """Return a sentence on a metric or an event that looks like a count of tokens."""
+    return f"{shorten(name)} has counts of tokens that are not read"
+
+
+def _is_unread_metric(name: str) -> bool:
+    return name not in TOKEN_METRICS and looks_like_a_count(name)
+
+
+def _has_unread_counts(item: SignalItem) -> bool:
+    """Return whether a record has a number that looks like a count of tokens."""
+    return any(
+        looks_like_a_count(pair.key) and (pair.value.int_value > 0 or pair.value.double_value > 0)
+        for pair in item.message.attributes
+    )
+
+
+def _name_of(item: SignalItem) -> str:
+    """Return the name of an event, "a record" without one."""
+    names = scalars(item.message.attributes, (EVENT,))
+    return str(names.get(EVENT) or getattr(item.message, "event_name", "") or "a record")
 
 
 def _metric_batches(rows: Sequence[MetricRow], deployments: Deployments) -> list[WorkloadBatch]:
@@ -118,8 +159,8 @@ def _reply(signal: str, field: str, sent: ReceivedRequest, parsed: ParsedRequest
     What was refused is rejected. What does not count is not: then the count is 0 and the message a warning.
     """
     rejected, sentences = len(parsed.refused), list(parsed.refused)
-    if parsed.answer.get("off"):
-        sentences.append(str(parsed.answer["off"]))
+    off = parsed.answer.get("off")
+    sentences += off if isinstance(off, list) else []
     sentences += [f"not counted: {n} ({reason})" for reason, n in parsed.skipped.items() if reason != REPEATED]
     message = "; ".join(sentences)[:MAX_ERROR_CHARS]
     if sent.content_type == JSON:

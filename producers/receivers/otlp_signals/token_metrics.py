@@ -16,6 +16,7 @@ from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TOKENS
 from producers.common.body_cost import check_items
 from producers.gateways.calls import UNKNOWN, check_end_ms, text_or_empty
+from producers.gateways.token_names import name_by_words
 from producers.receivers.otlp_signals.decoding import AttributeValue, SignalItem, encoded, scalars
 from producers.receivers.otlp_signals.rules import SignalRules
 from producers.runtime.batching import RequestRow
@@ -26,9 +27,9 @@ from producers.runtime.series_totals import SeriesTotal, TotalGrowth, series_of
 ORIGIN = "otlp-metrics"
 DELTA, CUMULATIVE = 1, 2
 """Aggregation temporalities."""
-OTHER, BEGINS, SERVICE = "other", "begins", "service"
-"""Reasons of points that do not count: another metric or kind of tokens, the first total of a series that began before,
-a service that is not named."""
+OTHER, UNKNOWN_KIND, BEGINS, SERVICE = "other", "unknown_kind", "begins", "service"
+"""Reasons of points that do not count: another metric, a kind of tokens that no column holds or that is not known, the
+first total of a series that began before, a service that is not named."""
 NS = 1_000_000
 
 
@@ -43,6 +44,14 @@ class TokenMetric(NamedTuple):
     model: tuple[str, ...]
     beside: bool = False
     provider: str = ""
+
+    def column_of(self, kind: str) -> str | None:
+        """Return the column of a kind of tokens, by its words if it is not listed: "" for none, None if unknown."""
+        if kind in self.columns:
+            return self.columns[kind]
+        name = name_by_words(kind)
+        column = "" if name is None else name.column
+        return None if name is None else column if column in RequestRow._fields else ""
 
 
 TOKEN_METRICS: Mapping[str, TokenMetric] = {
@@ -171,9 +180,9 @@ class MetricReader:
         if not self._rules.counts(resource):
             return SERVICE
         attributes = scalars(point.attributes, (metric.kind, *metric.model, _ADDRESS, _PORT))
-        column = metric.columns.get(str(attributes.get(metric.kind, "")))
-        if column is None:
-            return OTHER
+        column = metric.column_of(str(attributes.get(metric.kind, "")))
+        if not column:
+            return OTHER if column == "" else UNKNOWN_KIND
         if point.time_ns <= 0 or point.start_ns > point.time_ns:
             raise BadInput("timeUnixNano", point.time_ns, "give Unix nanoseconds, not before the start")
         check_end_ms(point.time_ns // NS, latest_ms)

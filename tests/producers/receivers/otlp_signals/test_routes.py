@@ -260,7 +260,7 @@ def test_an_event_that_is_sent_again_counts_once_with_or_without_an_id(listen: L
 def test_other_records_do_not_count(listen: Listen) -> None:
     prompt = record({"event.name": "user_prompt", "prompt": SECRET}, body="claude_code.user_prompt")
     with listen(metrics=(), logs=(EVENT,)) as listener:
-        answer = post(listener, LOGS, logs(prompt, record(), record(body=SECRET * 40, **{"event.name": "tool_result"})))
+        answer = post(listener, LOGS, logs(prompt, record(), record({"event.name": "tool_result"}, body=SECRET * 40)))
         assert warning(answer) == (0, "not counted: 2 (other)")
         assert len(rows(listener)) == 1
 
@@ -308,6 +308,56 @@ def test_events_of_gemini_cli_and_codex_are_counted_by_their_own_conventions(lis
         assert sorted((row[0], *row[5:8]) for row in rows(listener)) == [
             ("external/google", 100, 30, 20), ("external/openai", 100, 30, 20),
         ]  # fmt: skip
+
+
+CODEX: dict[str, Any] = {
+    "event.kind": "response.completed", "model": "gpt", "input_token_count": "100", "cached_token_count": "30",
+    "output_token_count": "20", "reasoning_token_count": "5", "cache_write_token_count": 10, "tool_token_count": 120,
+}  # fmt: skip
+CODEX_RESOURCE = {"service.name": "codex_cli_rs", "wattlog.tenant": "acme"}
+
+
+@pytest.mark.parametrize(
+    "names", [("codex.sse_event", None), ("codex.websocket_event", None), ("codex.websocket_event", "")]
+)
+def test_codexs_two_records_of_one_answer_count_once(listen: Listen, names: tuple[str, str | None]) -> None:
+    # One has the name of the event, the other one its counts.
+    named = record({"event.name": names[0], "event.kind": "response.completed", "model": "gpt"}, body="")
+    counted = record(CODEX | ({} if names[1] == "" else {"event.name": names[0]}), body="")
+    with listen(metrics=(), logs=("codex.sse_event",)) as listener:
+        answer = post(listener, LOGS, logs(named, counted, resource=CODEX_RESOURCE))
+        assert warning(answer) == (0, "not counted: 1 (other)")
+        assert counts(listener) == [(100, 30, 20)]
+
+
+def test_what_geminis_tools_read_is_part_of_the_prompt(listen: Listen) -> None:
+    attributes = {
+        "event.name": "gemini_cli.api_response", "model": "gemini", "input_token_count": 80, "tool_token_count": 20,
+        "output_token_count": 15, "thoughts_token_count": 5, "cached_content_token_count": 30,
+    }  # fmt: skip
+    with listen(metrics=(), logs=("gemini_cli.api_response",)) as listener:
+        post(listener, LOGS, logs(record(attributes, body="")))
+        assert counts(listener) == [(100, 30, 20)]
+
+
+def test_counts_of_events_and_metrics_that_are_not_read_are_named(listen: Listen) -> None:
+    other = record({"event.name": "acme.answer", "prompt_token_count": 7}, body="")
+    with listen(metrics=(GENAI,), logs=(EVENT,)) as listener:
+        assert "'acme.answer' has counts of tokens that are not read" in warning(post(listener, LOGS, logs(other)))[1]
+        turn = metrics(counter({"input": 7}, name="codex.turn.token_usage", kind="token_type"))
+        assert "'codex.turn.token_usage' has counts of tokens that are not read" in warning(
+            post(listener, METRICS, turn)
+        )[1]  # fmt: skip
+        unknown = metrics(histogram({**CHAT, "frobnicated": (7, 1)}))
+        assert warning(post(listener, METRICS, unknown))[1] == "not counted: 1 (unknown_kind)"
+        assert counts(listener) == [(100, 0, 20)]
+
+
+@pytest.mark.parametrize("kind", ["cached_input", "cache_read", "input_cache_read", "input_cached"])
+def test_kinds_of_tokens_are_read_by_their_words(listen: Listen, kind: str) -> None:
+    with listen() as listener:
+        post(listener, METRICS, metrics(histogram({**CHAT, kind: (30, 2)})))
+        assert counts(listener) == [(100, 30, 20)]
 
 
 # -- malformed, and no text of a prompt --------------------------------------------------------------------------------
