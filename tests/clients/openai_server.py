@@ -1,7 +1,7 @@
 """A stand-in for an OpenAI server, with usage that is known: no model, one tool call, then a short answer.
 
-A call uses 100 prompt tokens, of them 30 cached, and 20 completion tokens; one that answers a tool 150, 96 and 7; an
-embedding 8; a call of the Responses API 100, 30 and 20, of them 5 reasoning. It needs nothing but Python.
+A call uses 100 prompt tokens, of them 30 cached, and 20 completion tokens; one that answers a tool 150, 96 and 7. An
+embedding uses 8; a call of the Responses API 100, 30 and 20, of them 5 reasoning. It needs nothing but Python.
 """
 
 from __future__ import annotations

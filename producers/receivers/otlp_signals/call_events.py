@@ -139,9 +139,8 @@ class EventReader:
         record, resource = item.message, item.resource.scalars(self._rules.names())
         attributes = scalars(record.attributes, self._names)
         body = record.body.string_value if record.HasField("body") else ""
-        own = {str(attributes.get(EVENT, "")), getattr(record, "event_name", ""), body[:128]}
-        if EVENT in attributes or getattr(record, "event_name", ""):
-            own.discard("")
+        names_itself = {str(attributes.get(EVENT, "")), str(getattr(record, "event_name", ""))} - {""}
+        own = {*names_itself, body[:128]} - ({""} if names_itself else set())
         sender = f"{item.scope} {resource.get(SERVICE, '')}".replace("-", "_").lower()
         for name, event in self._events.items():
             names = {name}

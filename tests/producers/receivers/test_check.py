@@ -1,4 +1,4 @@
-"""What `wattlog doctor` says of the listener: nothing unless something of it is configured."""
+"""The check of the listener by `wattlog doctor`: none unless it or one of its routes is configured."""
 
 from __future__ import annotations
 

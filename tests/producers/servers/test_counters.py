@@ -335,6 +335,8 @@ PRESETS = {
         'kong_ai_llm_tokens_total{ai_model="m",token_type="prompt_tokens",consumer="blue"} 9\n'
         'kong_ai_llm_tokens_total{ai_model="m",token_type="completion_tokens",consumer="blue"} 5\n'
         'kong_ai_llm_tokens_total{ai_model="m",token_type="total_tokens",consumer="blue"} 14\n'
+        'kong_ai_llm_tokens_total{ai_model="m",token_type="prompt_tokens",cache_status="hit",consumer="blue"} 90\n'
+        'kong_ai_llm_tokens_total{ai_model="m",token_type="completion_tokens",cache_status="Hit",consumer="blue"} 9\n'
         'kong_ai_llm_requests_total{ai_model="m",consumer="blue"} 2\n',
         "m", ServedTotals(9, 0, 5, 2),
     ),

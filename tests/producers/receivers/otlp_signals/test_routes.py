@@ -330,7 +330,7 @@ def test_codexs_two_records_of_one_answer_count_once(listen: Listen, names: tupl
         assert counts(listener) == [(100, 30, 20)]
 
 
-def test_what_geminis_tools_read_is_part_of_the_prompt(listen: Listen) -> None:
+def test_tokens_that_geminis_tools_read_are_part_of_the_prompt(listen: Listen) -> None:
     attributes = {
         "event.name": "gemini_cli.api_response", "model": "gemini", "input_token_count": 80, "tool_token_count": 20,
         "output_token_count": 15, "thoughts_token_count": 5, "cached_content_token_count": 30,
