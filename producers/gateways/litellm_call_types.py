@@ -19,7 +19,8 @@ _ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "video": ("create_video", "video_generation", "video_remix", "video_edit", "video_extension"),
     "audio": ("transcription", "speech"),
     "moderation": ("moderation",),
-    "ocr": ("ocr",),
+    "ocr": ("ocr", "extraction"),
+    "decision": ("decisions", "systemone"),
     "": ("pass_through_endpoint", "llm_passthrough_route"),
 }  # fmt: skip
 INFERENCE: Mapping[str, str] = {

@@ -4,9 +4,10 @@ in the object is not stored anywhere.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,9 +22,15 @@ from producers.gateways.token_usage import ReportedUsage, check_parts, own_form,
 from producers.runtime.batching import RequestRow
 from producers.runtime.refusals import describe
 
+MAX_USAGE_CHARS = 8_192
+"""Characters of an object of counts that is a text."""
+Number = TypeVar("Number", int, float, float | None)
 FieldPaths = tuple[str, ...]
 """Names of one field, best first. A name may be a path with dots."""
 _OK = {"ok", "success", "true"}
+LEFT_OUT, BAD_COUNT = "field_left_out", "count_left_out"
+"""Corrections: words that `/metrics` counts them by."""
+_ATTEMPTS = re.compile(r",? : |, ")
 _ABSENT = ("", "-")
 """Texts that stand for no value: nginx, Envoy and Traefik write a dash."""
 _DURATIONS_MS = {"duration_ms": 1.0, "duration_s": 1e3, "duration_us": 1e-3, "duration_ns": 1e-6}
@@ -32,7 +39,7 @@ _QUEUE_MS = {"queue_ms": 1.0, "queue_s": 1e3}
 """Milliseconds in a unit of each field."""
 _COUNTS = tuple(c for c in TOKEN_COLUMNS if c.name in RequestRow._fields)
 _OWN = (*(c.name for c in _COUNTS), "total_tokens")
-_CACHE = ("cached_tokens", "cache_write_tokens")
+_CACHE_AND_TOTAL = ("cached_tokens", "cache_write_tokens", "total_tokens")
 _TEXTS = tuple(name for name in LABELS if name in RequestRow._fields)
 
 
@@ -107,7 +114,8 @@ class RequestFields(BaseModel):
 class Settling(NamedTuple):
     """Parts of the prompt or completion that are more than it are corrected, not refused.
 
-    With `as_provider`, cached tokens are counted as the provider counts them: beside the prompt at Anthropic.
+    With `as_provider`, cached tokens are counted as the provider counts them: beside the prompt at Anthropic. Then a
+    total is the gateway's own sum.
     """
 
     as_provider: bool = False
@@ -140,7 +148,7 @@ class RequestReader:
             raise BadInput("tenant", tenant, "names that begin with '__' are Wattlog's own")
         columns: dict[str, Any] = self._tokens(payload, failed=status != "ok")
         columns |= {name: self._client_text(payload, name, "") for name in _TEXTS}
-        queued_ms = self._duration(payload, _QUEUE_MS)
+        queued_ms = self._optional(self._duration, payload, _QUEUE_MS)
         if queued_ms is not None:
             columns["queue_ms"] = min(round(queued_ms), MAX_SPAN_MS)
         return RequestRow(
@@ -151,7 +159,8 @@ class RequestReader:
             t_first_ms=first_ms,
             t_end_ms=end_ms,
             status=status,
-            api_base=self._text(payload, "api_base", ""),
+            # Of several attempts, as nginx lists them, the last one served it.
+            api_base=_ATTEMPTS.split(self._text(payload, "api_base", ""))[-1],
             route=self._text(payload, "route", ""),
             **columns,
         )
@@ -169,11 +178,21 @@ class RequestReader:
     def _reported(self, payload: dict[str, Any]) -> CountReader:
         """Return the counts of the fields, and of the object `usage` those that no field has."""
         reader = CountReader()
-        relation = Inclusion.PROVIDER if self._settling and self._settling.as_provider else Inclusion.PART
-        reader.read([TokenName(name, name, relation if name in _CACHE else Inclusion.PART) for name in _OWN],
+        inclusion = Inclusion.PROVIDER if self._settling and self._settling.as_provider else Inclusion.PART
+        reader.read([TokenName(name, name, inclusion if name in _CACHE_AND_TOTAL else Inclusion.PART) for name in _OWN],
                     {name: self._get(payload, name) for name in _OWN})  # fmt: skip
-        reader.read_object(self._get(payload, "usage"))
+        reader.read_object(self._usage(payload))
         return reader
+
+    def _usage(self, payload: dict[str, Any]) -> Any:
+        """Return the object of counts, which may be JSON in a text."""
+        usage = self._get(payload, "usage")
+        if not isinstance(usage, str) or usage[:1] != "{" or len(usage) > MAX_USAGE_CHARS:
+            return usage
+        try:
+            return msgspec.json.decode(usage)
+        except Exception:
+            return None
 
     def _tokens(self, payload: dict[str, Any], *, failed: bool) -> dict[str, Any]:
         """Return the counts of tokens by column, settled. A failed request without counts has none.
@@ -183,14 +202,16 @@ class RequestReader:
         """
         reader = self._reported(payload)
         for name, value in reader.invalid.items():
-            raise BadInput(name, value, "give a whole number of tokens, 0 to 2^31-1")
+            if self._settling is None or name in ("prompt_tokens", "completion_tokens"):
+                raise BadInput(name, value, "give a whole number of tokens, 0 to 2^31-1")
+            self.corrected[BAD_COUNT] += 1
         if failed and not {"prompt_tokens", "completion_tokens"} & reader.counts.keys():
             return dict.fromkeys((c.name for c in _COUNTS), 0)
         for name in ("prompt_tokens", "completion_tokens"):
             if name not in reader.counts and not {"prompt_tokens", "total_tokens"} <= reader.counts.keys():
                 raise BadInput(name, None, "is needed")
         provider, model = self._client_text(payload, "provider", ""), self._client_text(payload, "model", "")
-        settled = settle(own_form(ReportedUsage.of(reader, provider, model), self._get(payload, "usage")))
+        settled = settle(own_form(ReportedUsage.of(reader, provider, model), self._usage(payload)))
         if self._settling is None:
             check_parts(reader.counts, settled)
         self.corrected.update(settled.corrections)
@@ -209,12 +230,20 @@ class RequestReader:
         start_ms = time_ms("start", start) if start is not None else end_ms - span_ms
         if not 0 <= start_ms <= end_ms <= min(start_ms + MAX_SPAN_MS, MAX_TIME_MS):
             raise BadInput("end", end_ms, "must be 0 to 6 hours after start")
-        first, to_first_ms = self._get(payload, "first"), self._duration(payload, _TO_FIRST_MS)
+        first, to_first_ms = self._get(payload, "first"), self._optional(self._duration, payload, _TO_FIRST_MS)
         first_ms = start_ms + round(to_first_ms) if to_first_ms else 0
         if first is not None:
-            first_ms = time_ms("first", first)
+            first_ms = self._optional(time_ms, "first", first) or 0
         # For an answer that is not streamed, a gateway may stamp the first token with the end, or not at all.
         return start_ms, first_ms if start_ms <= first_ms <= end_ms else 0, end_ms
+
+    def _optional(self, read: Callable[..., Number], *values: Any) -> Number | None:
+        """Return what `read` returns of a field that a request can do without; None, and count it, if it is wrong."""
+        try:
+            return read(*values)
+        except BadInput:
+            self.corrected[LEFT_OUT] += 1
+            return None
 
     def _duration(self, payload: dict[str, Any], units: Mapping[str, float]) -> float | None:
         """Return a duration in ms from the first of these fields that has a value, or None."""

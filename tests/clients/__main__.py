@@ -81,7 +81,8 @@ def run(name: str, client: Client, folder: Path) -> tuple[list[tuple[int, int, i
         receiver = subprocess.Popen(
             [Path(sys.executable).with_name("wattlog"), "produce", "http"], cwd=ROOT, stdout=subprocess.DEVNULL,
             stderr=(Path(data) / "log").open("wb"),
-            env=os.environ | {"WATTLOG_KAFKA_BOOTSTRAP": broker, "WATTLOG_DATA": data, "WATTLOG_HTTP_PORT": str(port)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "WATTLOG_KAFKA_BOOTSTRAP": broker, "WATTLOG_DATA": data,
+                              "WATTLOG_HTTP_PORT": str(port)},
         )  # fmt: skip
         try:
             await_listener(port, receiver)

@@ -6,9 +6,10 @@ import base64
 import gzip
 import json
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import httpx
 from google.protobuf.json_format import MessageToDict
@@ -23,6 +24,10 @@ MAX_TEXT_CHARS = 400
 """Characters of a text that is kept. The attributes that are read hold names and counts."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # So that closing it waits for the answers under way.
+
+
 class Recorder:
     """The proxy. `refused` spans, and the messages of answers, are those so far."""
 
@@ -34,7 +39,7 @@ class Recorder:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = _body(self.rfile, self.headers)
                 plain = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
                 answer = recorder.forward(plain, self.headers["content-type"])
                 self.send_response(answer.status_code)
@@ -46,7 +51,7 @@ class Recorder:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/v1/traces"
 
@@ -103,6 +108,18 @@ class Recorder:
             pair for pair in holder.get("attributes", [])
             if self._selection.has(pair["key"]) and len(str(pair["value"].get("stringValue", ""))) <= MAX_TEXT_CHARS
         ]  # fmt: skip
+
+
+def _body(stream: IO[bytes], headers: Mapping[str, str]) -> bytes:
+    """Return the body of a request. That of Node's exporters comes in chunks."""
+    if headers.get("transfer-encoding") != "chunked":
+        return stream.read(int(headers["content-length"]))
+    chunks = []
+    while size := int(stream.readline().partition(b";")[0], 16):
+        chunks.append(stream.read(size))
+        stream.readline()
+    stream.readline()
+    return b"".join(chunks)
 
 
 def _hexadecimal(text: str) -> str:

@@ -16,7 +16,7 @@ ENVIRONMENTS: Mapping[str, Sequence[str]] = {
     "openai": (
         *_SDK, "openai==3.57.0", "aiohttp==3.14.5", "litellm==1.110.2", "pydantic-ai-slim[openai]==2.68.0",
         "openinference-instrumentation-openai==0.1.66", "opentelemetry-instrumentation-openai==0.62.4",
-        "opentelemetry-instrumentation-openai-v2==2.4b0",
+        "opentelemetry-instrumentation-openai-v2==2.4b0", "opentelemetry-util-genai==1.3b0",
     ),
     "pydantic_old": (*_SDK, "openai==2.54.0", "pydantic-ai-slim[openai]==1.39.0"),
     "semantic_kernel": (*_SDK, "semantic-kernel==1.45.0"),

@@ -65,6 +65,10 @@ PRESETS: Mapping[str, LineRules] = {
             model=("gen_ai.response.model", "gen_ai.request.model"), prompt_tokens=(f"{_ENVOY_USAGE}.input_tokens",),
             completion_tokens=(f"{_ENVOY_USAGE}.output_tokens",), total_tokens=(f"{_ENVOY_USAGE}.total_tokens",),
             cached_tokens=(f"{_ENVOY_USAGE}.cached_input_tokens", f"{_ENVOY_USAGE}.cache_read.input_tokens"),
+            cache_write_tokens=(
+                f"{_ENVOY_USAGE}.cache_creation_input_tokens", f"{_ENVOY_USAGE}.cache_creation.input_tokens",
+            ),
+            reasoning_tokens=(f"{_ENVOY_USAGE}.reasoning_tokens", f"{_ENVOY_USAGE}.reasoning.output_tokens"),
             session_id=("session.id",), api_base=("upstream_host", "upstream_cluster"),
             route=("gen_ai.provider.name", "route_name"), provider=("gen_ai.provider.name",),
         ),

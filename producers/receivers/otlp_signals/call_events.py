@@ -86,11 +86,12 @@ CALL_EVENTS: Mapping[str, CallEvent] = {
 
 
 class EventCalls(NamedTuple):
-    """New calls, errors of records that could not be read, and the number of records that do not count, by reason."""
+    """New calls, errors of records that could not be read, and by reason those that do not count or were corrected."""
 
     calls: list[InferenceCall]
     refused: list[str]
     skipped: Mapping[str, int]
+    corrected: Mapping[str, int]
 
 
 class EventReader:
@@ -129,7 +130,7 @@ class EventReader:
             else:
                 trial.add(call.identities)
                 calls.append(call)
-        return EventCalls(calls, refused, skipped)
+        return EventCalls(calls, refused, skipped, dict(self._reader.corrected))
 
     def event_of(self, item: SignalItem) -> str:
         """Return the name of the event that a record is, or "" for one that is no call.

@@ -100,6 +100,7 @@ def _parse_logs(
         result.skipped,
         [*notes, *remarks.new(map(_unread, unread))],
         {"off": [*_off(known, "logs"), *map(_unread, unread)]},
+        corrected=result.corrected,
     )
 
 
@@ -162,6 +163,7 @@ def _reply(signal: str, field: str, sent: ReceivedRequest, parsed: ParsedRequest
     off = parsed.answer.get("off")
     sentences += off if isinstance(off, list) else []
     sentences += [f"not counted: {n} ({reason})" for reason, n in parsed.skipped.items() if reason != REPEATED]
+    sentences += [f"corrected: {n} ({reason})" for reason, n in parsed.corrected.items()]
     message = "; ".join(sentences)[:MAX_ERROR_CHARS]
     if sent.content_type == JSON:
         words = field.split("_")

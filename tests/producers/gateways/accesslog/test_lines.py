@@ -172,9 +172,10 @@ def test_times_and_durations_have_many_units(times: dict[str, Any], start_ms: in
          (100, 30, 20)),
         ({"prompt_tokens": 8, "total_tokens": 8}, (8, 0, 0)),
         ({"prompt_tokens": "100", "completion_tokens": 20.0}, (100, 0, 20)),
+        ('{"prompt_tokens":100,"completion_tokens":20}', (100, 0, 20)),
     ],
 )  # fmt: skip
-def test_a_usage_object_of_any_api_is_counted_right(usage: dict[str, Any], right: tuple[int, int, int]) -> None:
+def test_a_usage_object_of_any_api_is_counted_right(usage: object, right: tuple[int, int, int]) -> None:
     assert counts(read(prompt_tokens=..., completion_tokens=..., usage=usage)) == right
 
 
@@ -195,6 +196,39 @@ def test_apisix_leaves_anthropics_cached_tokens_out_of_the_prompt() -> None:
     # APISIX 13662: the total of a native stream is its output only.
     streamed = {"llm_model": "claude-sonnet", "llm_total_tokens": 20, **cached}
     assert counts(read_preset("apisix", **streamed)) == (140, 30, 20)
+    # A total that APISIX sums up itself does not say whether the cache is part of the prompt.
+    assert counts(read_preset("apisix", llm_model="claude-sonnet", llm_total_tokens=120, **cached)) == (140, 30, 20)
+
+
+def test_the_last_of_several_attempts_of_nginx_served_the_request() -> None:
+    attempts = {"upstream_addr": "10.0.0.5:8000, 10.0.0.6:8000", "upstream_header_time": "0.100, 0.250"}
+    row = read_preset("nginx", **attempts)
+    assert isinstance(row, RequestRow)
+    assert (row.api_base, row.t_first_ms, row.prompt_tokens) == ("10.0.0.6:8000", 0, 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"to_first_ms": "soon"}, "field_left_out"), ({"first": "later"}, "field_left_out"),
+        ({"queue_ms": -1}, "field_left_out"), ({"cached_tokens": "many"}, "count_left_out"),
+        ({"usage": {"completion_tokens_details": {"reasoning_tokens": -5}}}, "count_left_out"),
+    ],
+)  # fmt: skip
+def test_a_bad_field_beside_the_tokens_is_left_out_and_counted(
+    tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    result = _collect(tmp_path / "a.log", json.dumps(GOOD | change).encode())
+    assert (result.refused, dict(result.corrected)) == ([], {why: 1})
+
+
+def test_cache_writes_and_reasoning_of_envoys_log_are_read() -> None:
+    row = read_preset(
+        "envoy-ai-gateway",
+        **{"gen_ai.usage.cache_creation_input_tokens": 10, "gen_ai.usage.reasoning_tokens": 5},
+    )
+    assert isinstance(row, RequestRow)
+    assert (row.cache_write_tokens, row.reasoning_tokens, row.prompt_tokens) == (10, 5, 100)
 
 
 def test_dimensions_and_the_time_in_the_queue_are_read() -> None:
