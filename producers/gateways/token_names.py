@@ -137,6 +137,20 @@ def name_by_words(name: str) -> TokenName | None:
     return TokenName(name, column, Inclusion.PROVIDER if by_provider else Inclusion.PART)
 
 
+_COUNT = re.compile(r"(?i)tokens?|token_?counts?")
+_NO_COUNT = re.compile(
+    r"(?i)max|min|limit|budget|cost|price|rate|per_|_per|second|duration|time|type|auth|access|bearer|secret|csrf|session"
+    r"|refresh|api_?key|stop|remaining|window|context|estimate|tokeniz|logprob|top_k|_id$|\.id$"
+)
+
+
+@lru_cache(maxsize=4_096)
+def looks_like_a_count(name: str) -> bool:
+    """Return whether a name may be that of a count of tokens. Limits, rates, prices and credentials are none."""
+    is_name = len(name) <= MAX_NAME_CHARS and name.isprintable()
+    return is_name and _COUNT.search(name) is not None and _NO_COUNT.search(name) is None
+
+
 _KNOWN = {row.name for row in KEYS}
 MAX_DEPTH = 3
 

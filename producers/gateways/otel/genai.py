@@ -104,7 +104,7 @@ class GenAIReader:
             | {"litellm.call_id"}
             | span_meters.ATTRIBUTES,
             frozenset(span_calls.FIRST_EVENTS),
-            token_names.looks_like_a_count,
+            token_names.may_be_a_count,
         )
 
     def read_message(self, body: bytes, recent: KnownCalls, latest_ms: int, *, json: bool) -> SpanCalls:

@@ -29,7 +29,7 @@ PROVIDERS = (
 FIRST_S = (
     "gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token", "gen_ai.latency.time_to_first_token",
 )  # fmt: skip
-FIRST_MS = ("ai.response.msToFirstChunk",)
+FIRST_MS = ("ai.response.msToFirstChunk", "ttft_ms")
 IN_MS = "strands."
 """Scopes that write the attributes of `FIRST_S` in milliseconds: those of Strands Agents."""
 FIRST_TIME = ("langfuse.observation.completion_start_time",)

@@ -16,18 +16,18 @@ from producers.gateways.otel.token_names import has_counts
 
 OPERATION = "gen_ai.operation.name"
 OPENINFERENCE, TRACELOOP, LANGFUSE = "openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type"
-GENAI_KIND, MLFLOW = "gen_ai.span.kind", "mlflow.spanType"
+GENAI_KIND, MLFLOW, CLAUDE_CODE = "gen_ai.span.kind", "mlflow.spanType", "span.type"
 VERCEL, REQUEST_TYPE = "ai.operationId", "llm.request.type"
-TOOL_NAMES = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name", "traceloop.entity.name")
+TOOL_NAMES = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name", "traceloop.entity.name", "tool_name")
 AGENT_NAMES = ("gen_ai.agent.name", "agent_name", "agent.name")
 MODELS = (
     "gen_ai.response.model", "gen_ai.request.model", "llm.response.model", "llm.request.model", "llm.model_name",
     "embedding.model_name", "reranker.model_name", "ai.response.model", "ai.model.id",
     "langfuse.observation.model.name", "model_name", "mlflow.llm.model", "decision.response.model_name",
-    "decision.model_name",
+    "decision.model_name", "model",
 )  # fmt: skip
 ATTRIBUTES = frozenset({
-    OPERATION, OPENINFERENCE, TRACELOOP, LANGFUSE, GENAI_KIND, MLFLOW, VERCEL, REQUEST_TYPE, *TOOL_NAMES,
+    OPERATION, OPENINFERENCE, TRACELOOP, LANGFUSE, GENAI_KIND, MLFLOW, CLAUDE_CODE, VERCEL, REQUEST_TYPE, *TOOL_NAMES,
     *AGENT_NAMES, *MODELS, "gen_ai.tool.call.id",
 })  # fmt: skip
 """Attributes that tell a role."""
@@ -66,6 +66,7 @@ _OPERATIONS: Mapping[str, Role] = {
          "workflow", "chain", "task", "step", "retrieval", "handoff"), Role.WRAPPER),
 }  # fmt: skip
 _KINDS: Mapping[str, SpanRole] = {
+    "llm_request": SpanRole(Role.CALL, "chat"), "interaction": SpanRole(Role.AGENT),
     "llm": SpanRole(Role.CALL), "chat_model": SpanRole(Role.CALL, "chat"), "generation": SpanRole(Role.CALL),
     "embedding": SpanRole(Role.CALL, "embedding"),
     "reranker": SpanRole(Role.CALL, "rerank"), "agent": SpanRole(Role.AGENT), "tool": SpanRole(Role.TOOL),
@@ -74,7 +75,7 @@ _KINDS: Mapping[str, SpanRole] = {
          "step", "entry", "parser", "memory"),
         SpanRole(Role.WRAPPER)),
 }  # fmt: skip
-"""Kinds of OpenInference, traceloop, Langfuse and MLflow, in small letters."""
+"""Kinds of OpenInference, traceloop, Langfuse, MLflow and Claude Code, in small letters."""
 
 
 def role_of(span: Span) -> SpanRole:
@@ -88,7 +89,7 @@ def role_of(span: Span) -> SpanRole:
         return SpanRole(_OPERATIONS[operation])
     if operation in _CALLS:
         return SpanRole(Role.CALL, _CALLS[operation])
-    for name in (OPENINFERENCE, GENAI_KIND, TRACELOOP, LANGFUSE, MLFLOW):
+    for name in (OPENINFERENCE, GENAI_KIND, TRACELOOP, LANGFUSE, MLFLOW, CLAUDE_CODE):
         kind = str(attributes.get(name, "")).strip('"').lower()
         if kind in _KINDS:
             return _KINDS[kind]._replace(endpoint=_KINDS[kind].endpoint or _CALLS.get(request, ""))

@@ -34,15 +34,15 @@ class Span(NamedTuple):
 
 
 class SpanSelection(NamedTuple):
-    """Names of the attributes and events to decode. `looks_like_a_count` selects further attributes by their names."""
+    """Names of the attributes and events to decode. `may_be_a_count` selects further attributes by their names."""
 
     attributes: Collection[str]
     events: Collection[str]
-    looks_like_a_count: Callable[[str], bool] = bool
+    may_be_a_count: Callable[[str], bool] = bool
 
     def has(self, name: str) -> bool:
         """Return whether an attribute of this name may be needed."""
-        return name in self.attributes or self.looks_like_a_count(name)
+        return name in self.attributes or self.may_be_a_count(name)
 
     def keeps(self, name: str, value: AttributeValue) -> bool:
         """Return whether an attribute is kept: of those selected by their names only, numbers."""

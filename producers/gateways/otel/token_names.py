@@ -14,7 +14,7 @@ from functools import lru_cache
 import msgspec
 
 from producers.gateways.otel.spans import AttributeValue
-from producers.gateways.token_names import CountReader, Inclusion, TokenName, name_by_words, names
+from producers.gateways.token_names import CountReader, Inclusion, TokenName, looks_like_a_count, name_by_words, names
 from producers.gateways.token_usage import ReportedUsage
 
 ATTRIBUTES: tuple[TokenName, ...] = (
@@ -104,16 +104,11 @@ what precedes its keys. They fill what the attributes above leave open."""
 MAX_OBJECT_CHARS = 8_192
 """Characters of such a text that is read; a longer one is no object of counts."""
 _PREFIX = re.compile(
-    r"(gen_ai\.(usage|response|aggregated_usage)|llm\.(usage|token_count|token\.counts)|ai\.usage|decision\.token_count)\."
+    r"((gen_ai|llm|ai|openai|codex)\.usage|usage|gen_ai\.(response|aggregated_usage)|llm\.(token_count|token\.counts)"
+    r"|decision\.token_count)\."
 )
-"""Beginnings of the names of token counts."""
-_COUNT = re.compile(r"tokens?|token_?counts?", re.IGNORECASE)
-_NO_COUNT = re.compile(
-    r"(?i)max|min|limit|budget|cost|price|rate|per_|_per|second|duration|time|type|auth|access|bearer|secret|csrf|session"
-    r"|refresh|api_?key|stop|remaining|window|context|estimate|tokeniz|logprob|top_k|_id$|\.id$"
-)
+"""Beginnings of the names of token counts. Names without a dot have none (Claude Code's `input_tokens`)."""
 _BY_NAME = {row.name: row for row in ATTRIBUTES}
-MAX_NAME_CHARS = 128
 MAX_NAMES = 4
 """Names of unread counts that one remark gives."""
 
@@ -124,25 +119,33 @@ def meaning_of(name: str) -> TokenName | None:
     if (row := _BY_NAME.get(name)) is not None:
         return row
     prefix = _PREFIX.match(name)
-    row = name_by_words(name[prefix.end() :]) if prefix and not _NO_COUNT.search(name) else None
-    return row._replace(name=name) if row is not None else None
+    if (prefix is None and "." in name) or not looks_like_a_count(name):
+        return None
+    row = name_by_words(name[prefix.end() :] if prefix else name)
+    if row is None:
+        return None
+    is_bare_cache = prefix is None and row.column in ("cached_tokens", "cache_write_tokens")
+    return row._replace(name=name, inclusion=Inclusion.PROVIDER if is_bare_cache else row.inclusion)
 
 
-@lru_cache(maxsize=4_096)
-def looks_like_a_count(name: str) -> bool:
+def may_be_a_count(name: str) -> bool:
     """Return whether an attribute may be a count of tokens, whether or not its meaning is known."""
-    if name in _BY_NAME or name in OBJECTS:
-        return True
-    return bool(len(name) <= MAX_NAME_CHARS and name.isprintable() and _COUNT.search(name)
-                and not _NO_COUNT.search(name))  # fmt: skip
+    return name in _BY_NAME or looks_like_a_count(name)
 
 
 def has_counts(attributes: Collection[str]) -> bool:
-    """Return whether a span carries token counts: of a prompt, a completion or both."""
-    return any(
-        name in OBJECTS or ((row := meaning_of(name)) is not None and row.column in _WHOLES)
-        for name in attributes if looks_like_a_count(name)
-    )  # fmt: skip
+    """Return whether a span carries token counts: of a prompt, a completion or both.
+
+    Names that begin as no convention's do must be both, because other programs count tokens too.
+    """
+    bare = set[str]()
+    for name in attributes:
+        row = meaning_of(name)
+        if name in OBJECTS or (row is not None and row.column in _WHOLES and "." in name):
+            return True
+        if row is not None:
+            bare.add(row.column)
+    return {"prompt_tokens", "completion_tokens"} <= bare
 
 
 _WHOLES = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -150,11 +153,19 @@ _WHOLES = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 def unread_counts(attributes: Mapping[str, AttributeValue]) -> list[str]:
     """Return the names of attributes that look like counts of tokens, and of which nothing is read."""
-    return [
-        name for name, value in attributes.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and value and looks_like_a_count(name)
-        and meaning_of(name) is None and name not in OBJECTS
-    ]  # fmt: skip
+    is_read = None
+    names_of_counts = list[str]()
+    for name, value in attributes.items():
+        if name in OBJECTS or not isinstance(value, int | float) or isinstance(value, bool) or not value:
+            continue
+        if not looks_like_a_count(name):
+            continue
+        row = meaning_of(name)
+        if row is not None and is_read is None:
+            is_read = has_counts(attributes)
+        if row is None or (not is_read and row.column in _WHOLES):
+            names_of_counts.append(name)
+    return names_of_counts
 
 
 def reported_usage(

@@ -19,8 +19,8 @@ from contracts.workload_names import EXTERNAL_PREFIX
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.gateways.calls import MAX_ROWS, batches, group_by_workload
 from producers.gateways.deployments import Deployments
-from producers.gateways.otel.token_names import looks_like_a_count
 from producers.gateways.remarks import FirstRemarks
+from producers.gateways.token_names import looks_like_a_count
 from producers.receivers.otlp_signals.call_events import CALL_EVENTS, EVENT, ORIGIN, EventReader
 from producers.receivers.otlp_signals.decoding import LOGS, METRICS, Signal, SignalItem, decode_items, scalars
 from producers.receivers.otlp_signals.rules import SignalRules

@@ -18,7 +18,7 @@ from producers.gateways.otel.otlp import is_json
 from producers.gateways.otel.token_names import ATTRIBUTES
 from producers.runtime.batching import RequestRow
 from producers.runtime.deduplication import DeduplicationWindow
-from tests.producers.gateways.payloads import NS, SECRET, T0, TRACE, as_json, as_protobuf, span
+from tests.producers.gateways.payloads import CHAT, NS, SECRET, T0, TRACE, as_json, as_protobuf, span
 
 NOW = T0 + 60_000
 Encode = Callable[..., bytes]
@@ -270,6 +270,37 @@ def test_mlflows_spans_are_read_with_their_texts_in_quotes(
         return
     assert [(r.model, r.prompt_tokens, r.cached_tokens) for r in rows] == [("llama" if model else "unknown", 100, 30)]
     assert [call.row.meter for call in calls if isinstance(call, AgentUsage)] == usage
+
+
+CLAUDE_CODE: dict[str, Any] = {
+    **NO_COUNTS, "gen_ai.operation.name": ..., "gen_ai.provider.name": ..., "gen_ai.response.model": ...,
+    "gen_ai.system": "anthropic", "gen_ai.request.model": "claude", "span.type": "llm_request", "model": "claude",
+    "input_tokens": 60, "output_tokens": 20, "cache_read_tokens": 30, "cache_creation_tokens": 10, "ttft_ms": 40,
+    "gen_ai.response.time_to_first_chunk": ...,
+}  # fmt: skip
+
+
+@both
+def test_claude_codes_requests_count_once_below_its_interaction(encode: Encode) -> None:
+    interaction = dict.fromkeys(CHAT, ...) | {"span.type": "interaction", "session.id": "s1"}
+    tool = dict.fromkeys(CHAT, ...) | {"span.type": "tool", "tool_name": "Bash"}
+    waiting = dict.fromkeys(CHAT, ...) | {"span.type": "tool.blocked_on_user"}
+    spans = [
+        span(interaction, id=A, kind=1, end=(T0 + 9_000) * NS), span(CLAUDE_CODE, id=B, parent=A, kind=1),
+        span(tool, id=C, parent=A, kind=1), span(waiting, id="dd" * 8, parent=C, kind=1),
+    ]  # fmt: skip
+    calls = read(encode(spans, {"tenant.id": "acme"})).calls
+    [request] = [call.row for call in calls if isinstance(call, InferenceCall)]
+    assert (request.model, request.prompt_tokens, request.cached_tokens, request.cache_write_tokens) == (
+        "claude", 100, 30, 10,
+    )  # fmt: skip
+    assert (request.completion_tokens, request.t_first_ms) == (20, T0 + 40)
+    assert sorted(call.row.meter for call in calls if isinstance(call, AgentUsage)) == ["agent_calls", "tool_calls"]
+
+
+def test_a_total_of_another_program_is_no_call_and_is_named() -> None:
+    result = read(as_json([span(dict.fromkeys(CHAT, ...) | {"total_tokens": 5_000}, kind=1)]))
+    assert (result.calls, dict(result.skipped)) == ([], {"unread_counts": 1})
 
 
 def test_openinferences_decisions_count_with_their_model() -> None:
