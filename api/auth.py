@@ -61,7 +61,7 @@ def check_exposure(settings: Settings) -> None:
         raise BadSetting(
             "api_host",
             settings.api_host,
-            "without api_jwt_key or keys_file the API listens on loopback only: 127.0.0.1",
+            "without api_jwt_key, oidc_issuer or keys_file the API listens on loopback only: 127.0.0.1",
         )
 
 

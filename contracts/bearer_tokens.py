@@ -53,7 +53,7 @@ class TokenVerifier:
             )
         except jwt.ExpiredSignatureError:
             raise AccessDenied(401, "The bearer token has expired; ask for a new one.") from None
-        except jwt.InvalidTokenError:
+        except (jwt.PyJWTError, ValueError, RecursionError):
             raise AccessDenied(401, "The bearer token cannot be verified.") from None
         return caller_of(claims)
 

@@ -169,14 +169,36 @@ class Settings(BaseSettings):
 
     api_host: str = Field(
         "127.0.0.1",
-        description="Address that the API listens on. Any address other than loopback requires `api_jwt_key` or "
-        "`keys_file`.",
+        description="Address that the API listens on. Any address other than loopback requires `api_jwt_key`, "
+        "`oidc_issuer` or `keys_file`.",
     )
     api_port: int = Field(8787, ge=0, le=65_535, description="Port of the API and the web page; 0 picks a free one.")
     api_jwt_key: SecretStr | None = Field(
         None,
         description="Key that verifies bearer tokens: an HS256 secret of 32 bytes or more, or a PEM public key "
         "for RS256 or ES256.",
+    )
+    oidc_issuer: str = Field(
+        "",
+        description="Issuer of an OpenID Connect provider whose tokens the API and the receivers take. docs/access.md "
+        "has Keycloak's, Entra's and Okta's.",
+    )
+    oidc_audience: str = Field("", description="Audience (`aud`) that its tokens must have. Needed with `oidc_issuer`.")
+    oidc_jwks: str = Field("", description="Address of its keys; empty: the one that its discovery document names.")
+    oidc_tenants_claim: str = Field(
+        "tenants", description="Claim that names tenants: a text or a list. `a.b` is the member `b` of the claim `a`."
+    )
+    oidc_roles_claim: str = Field(
+        "roles", description="Claim that names roles, such as `realm_access.roles`, `groups`."
+    )
+    oidc_scopes_claim: str = Field(
+        "scope scp", description="Claims that name scopes, separated by spaces; empty: scopes are not read."
+    )
+    oidc_tenant_prefix: str = Field(
+        "", description="Beginning of the texts that name tenants, which is cut off; texts without it are not read."
+    )
+    oidc_role_prefix: str = Field(
+        "", description="Beginning of the texts that name roles, which is cut off; texts without it are not read."
     )
     keys_file: Path | None = Field(
         None,

@@ -94,6 +94,8 @@ class RequestHandler:
             self._verifier.caller(headers)
         except AccessDenied:
             return False
+        except Unavailable:
+            pass  # The answer says so.
         return True
 
     @property
@@ -104,7 +106,7 @@ class RequestHandler:
     async def answer_call(self, route: Route, headers: Mapping[str, str], body: bytes) -> Reply | Rejected:
         """Return the answer to a call whose body, in protobuf, was read by another server. Raises nothing."""
         try:
-            caller = self._verifier.caller(headers)
+            caller = await self._verifier.admitted(headers, route.path)
             if len(body) > self._limits.body_bytes:
                 raise too_large(self._limits.body_bytes)
             with self._shares.body(sender_of(caller)) as hold:
@@ -140,7 +142,7 @@ class RequestHandler:
         hosts = [value for name, value in request.scope["headers"] if name == b"host"]
         if self._loopback and not names_loopback_only(hosts):
             raise Rejected(421, "misdirected", "The Host header names another machine; ask for localhost or 127.0.0.1.")
-        caller = self._verifier.caller(headers)
+        caller = await self._verifier.admitted(headers, route.path)
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type not in route.bodies:
             raise Rejected(

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 
 from access.api_keys import key_text, new_key, with_key
 from access.keys_file import changing_keys
-from contracts.errors import AccessDenied, BadSetting
+from contracts.errors import AccessDenied, BadSetting, Unavailable
 from contracts.settings import Settings
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.receivers.cloudevents.meter_rules import MeterRule
@@ -135,6 +135,18 @@ def test_no_answer_and_no_log_contains_a_token(guarded: Listener, caplog: pytest
         sent = token(**claims)  # type: ignore[arg-type]
         answer = guarded.post(event(tenant="globex"), authorization=sent)
         assert sent.split()[1] not in answer.text + caplog.text
+
+
+def test_a_provider_that_is_away_is_503_and_refused_senders_are_in_the_access_log(tmp_path: Path) -> None:
+    settings = Settings(oidc_issuer="http://127.0.0.1:9", oidc_audience="w", access_log=tmp_path / "access.jsonl")
+    verifier = Verifier(SECRET, settings=settings)
+    with pytest.raises(Unavailable):
+        asyncio.run(verifier.admitted({"authorization": token(iss="http://127.0.0.1:9")}, EVENTS))
+    with pytest.raises(AccessDenied):
+        asyncio.run(verifier.admitted({"authorization": token(role="viewer")}, EVENTS))
+    [line] = (tmp_path / "access.jsonl").read_text().splitlines()
+    denial = json.loads(line)
+    assert (denial["actor"], denial["act"], denial["subject"], denial["status"]) == ("role:viewer", "send", EVENTS, 403)
 
 
 def test_an_api_key_to_send_sends_and_one_to_read_does_not(tmp_path: Path) -> None:
