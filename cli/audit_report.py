@@ -44,6 +44,7 @@ def print_report(audit: Audit, *, strict: bool) -> None:
     _evidence(out, audit, "red" if strict else "yellow")
     _completeness(out, audit, "red" if strict else "yellow")
     _meters(out, audit, "red" if strict else "yellow")
+    _partitions(out, audit, "red")
     _names(out, audit, "red" if strict else "yellow")
 
 
@@ -208,6 +209,20 @@ def _meters(out: Console, audit: Audit, style: str) -> None:
         )  # fmt: skip
     if audit.meters_with_estimates:
         out.print(f"{audit.meters_with_estimates:,} hosts or wall meters have estimated energy", style=style)
+
+
+def _partitions(out: Console, audit: Audit, style: str) -> None:
+    """Print workloads whose events were on several partitions of the log."""
+    if audit.workloads_split:
+        out.print(
+            f"{audit.workloads_split:,} workloads were on several partitions of the log: some rows replaced others",
+            style=style, soft_wrap=True,
+        )  # fmt: skip
+        _print_list(
+            out, style, audit.workloads_split, audit.split_workloads,
+            lambda w: f"{w.cluster}/{w.workload}: partitions {', '.join(map(str, w.partitions))} in {w.hours:,} hours; "
+            "set the partitioner of each producer to murmur2_random",
+        )  # fmt: skip
 
 
 def _names(out: Console, audit: Audit, style: str) -> None:

@@ -81,7 +81,10 @@ class FaustWorker:
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         numbers = {tp.partition for tp in assigned if tp.topic in topics.JOINED}
         begin = await asyncio.to_thread(kafka_admin.committed, self._kafka, self._settings.kafka_group, numbers)
-        await self.stream_worker.assign(numbers, begin)
+        count = await asyncio.to_thread(
+            kafka_admin.partition_count, topics.JOINED, self._kafka, self._settings.kafka_bootstrap
+        )
+        await self.stream_worker.assign(numbers, begin, of=count)
         self.assigned.set()
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:

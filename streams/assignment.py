@@ -27,7 +27,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from contracts import topics
@@ -39,6 +39,7 @@ from streams.core.checkpoint import Checkpoint
 from streams.core.decoding import PartitionConfig
 from streams.core.partition import Partition
 from streams.log_reader import TopicPartition
+from streams.placement import partition_of
 from streams.retrying_sink import OwnershipLost, RetryingSink, StillOwned
 from warehouse.sink.fence import Fence
 from warehouse.sink.sink import Sink
@@ -94,7 +95,7 @@ class Assignment:
         self._fenced_max_ms = FENCED_SESSIONS * settings.session_timeout_ms
         self._fenced: tuple[int, Fenced] | None = None
         """When a partition was first dropped in this assignment, and why."""
-        self._generation = 0
+        self._generation = self._partitions = 0
         self.owned: dict[int, AssignedPartition] = {}
         self.epoch = 0
         """The epoch of the claim under which all of them were taken over."""
@@ -107,13 +108,18 @@ class Assignment:
         generation = self._generation
         return lambda: self._generation == generation
 
-    async def take_over(self, numbers: Iterable[int], begin: Mapping[TopicPartition, int]) -> bool:
+    async def take_over(
+        self, numbers: Iterable[int], begin: Mapping[TopicPartition, int], partitions: int = 0
+    ) -> bool:  # fmt: skip
         """Claim partitions, then load their checkpoints: after the claim, no earlier owner can change them any more.
 
-        `begin` is the group's committed offset of each topic and partition. An unreachable warehouse is waited for.
+        `begin` is the group's committed offset of each topic and partition, `partitions` the number that each topic
+        has: events on another partition than their workload's are dead letters; 0 for any. An unreachable warehouse is
+        waited for.
         Returns False if a rebalance takes the partitions away meanwhile.
         """
         still_owned, numbers = self.ownership_check(), sorted(numbers)
+        self._partitions = partitions
         with contextlib.suppress(OwnershipLost):
             claim = partial(self._sink.claim, self._log_id, numbers, self._name_takeover())
             epoch = await self._retrying_sink.until_accepted(claim, still_owned) if numbers else 0
@@ -142,9 +148,13 @@ class Assignment:
         for topic, offset in begin.items():
             if checkpoint.offsets[topic] < 0 or self._accept_loss:  # Events stored before are recognised as duplicates.
                 checkpoint.offsets[topic] = offset
+        config = self._config
+        if self._partitions:
+            counts = checkpoint.partition_counts(self._partitions, self._clock())
+            config = replace(config, partition_of=partition_of, partition_counts=counts)
         stored = self._sink.stored_keys(self._log_id, number, checkpoint.final_end_ms)
         loaded = Partition(
-            self._log_id, number, self._config, self._policy, epoch=epoch, checkpoint=checkpoint,
+            self._log_id, number, config, self._policy, epoch=epoch, checkpoint=checkpoint,
             stored_keys=stored, now_ms=self._clock(),
         )  # fmt: skip
         self._sink.refresh_hours_of(self._log_id, number, sorted(checkpoint.hours))

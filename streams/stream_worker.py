@@ -93,13 +93,16 @@ class StreamWorker:
 
     # -- assignment ---------------------------------------------------------------------------------------------------
 
-    async def assign(self, partitions: Iterable[int], begin: Mapping[TopicPartition, int] | None = None) -> None:
+    async def assign(
+        self, partitions: Iterable[int], begin: Mapping[TopicPartition, int] | None = None, *, of: int = 0
+    ) -> None:
         """Take over partitions: see `Assignment.take_over`. Messages delivered meanwhile wait in `put`.
 
         `begin` is the offset from which the consumer reads each topic and partition. Where there is no checkpoint yet,
-        it distinguishes the first message from one behind an offset gap. Without it, the log may begin anywhere.
+        it distinguishes the first message from one behind an offset gap. Without it, the log may begin anywhere. `of`
+        is the number of partitions of each topic, 0 where events may be on any.
         """
-        if await self._assignment.take_over(partitions, begin or {}):
+        if await self._assignment.take_over(partitions, begin or {}, of):
             self._inbox.open()
 
     async def revoke(self) -> None:

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 from contracts import topics
 from contracts.rows import Table, conform
+from contracts.units import MS_PER_DAY
 from streams.core.sequence import SequenceRun, SequenceRuns
+
+GROWTH_MS = MS_PER_DAY
+"""How long after partitions were added events may lie where they belonged before."""
 
 
 class Cut(NamedTuple):
@@ -46,6 +50,10 @@ class Checkpoint:
     So a message that was read before a window was closed is judged as it was judged then."""
     hours: set[int] = field(default_factory=set)
     """Hours (epoch ms) for which the ledger has rows that `ledger_hour` may lack."""
+    partitions: int = 0
+    partitions_before: int = 0
+    grown_ms: int = 0
+    """The number of the topics' partitions, 0 where it is unknown; the one before it, and when it was last seen."""
 
     def includes(self, topic: str, offset: int, window_end_ms: int) -> bool:
         """Return True if this message was read before that final window was closed. If not, it is late for it."""
@@ -57,6 +65,18 @@ class Checkpoint:
     def judged_below(self, topic: str) -> int:
         """Return the offset below which messages were read before some window was closed: `refused` is complete."""
         return max((cut.offset(topic) for cut in self.cuts), default=-1)
+
+    def partition_counts(self, count: int, now_ms: int) -> tuple[int, ...]:
+        """Note the number of the topics' partitions. Return those under which events may have been written.
+
+        For GROWTH_MS after partitions were added, it is the number of before, too: events that nobody had read yet, and
+        those of producers that had not learned of it.
+        """
+        if self.partitions and count != self.partitions:
+            self.partitions_before, self.grown_ms = self.partitions, now_ms
+        self.partitions = count
+        grew = self.partitions_before and now_ms - self.grown_ms < GROWTH_MS
+        return (count, self.partitions_before) if grew else (count,)
 
     def trim(self) -> None:
         """Drop cuts that no message needs any more. The newest of those stays, so that `includes` can answer "late".
@@ -78,6 +98,7 @@ class Checkpoint:
             },
             "refused": {t: sorted(offsets) for t, offsets in self.refused.items()},
             "hours": sorted(self.hours),
+            "partitions": [self.partitions, self.partitions_before, self.grown_ms],
         }
         return conform(
             "marks",
@@ -92,6 +113,7 @@ class Checkpoint:
     def load(cls, row: dict[str, Any]) -> Checkpoint:
         """Return the checkpoint in a row of `marks` (times as epoch milliseconds)."""
         state = json.loads(row["state"])
+        partitions, before, grown_ms = state.get("partitions", (0, 0, 0))
         return cls(
             epoch=row["epoch"],
             final_end_ms=row["final_end"],
@@ -103,4 +125,7 @@ class Checkpoint:
             },
             refused={t: set(state.get("refused", {}).get(t, ())) for t in topics.JOINED},
             hours=set(state.get("hours", ())),
+            partitions=partitions,
+            partitions_before=before,
+            grown_ms=grown_ms,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,6 +33,12 @@ class PartitionConfig:
     """True to store single requests beside their sums."""
     dimensions: tuple[str, ...] = ()
     """Dimensions of requests that the ledger keeps (`contracts.events.DIMENSIONS`)."""
+    partition_of: Callable[[int, str, str], int] | None = None
+    """Returns the partition, of so many, on which the events of a (cluster, workload) belong. None: on any."""
+    partition: int = 0
+    """Number of this partition."""
+    partition_counts: tuple[int, ...] = ()
+    """Numbers of partitions under which an event may have been written, today's first."""
 
 
 class LogMessage(NamedTuple):
@@ -82,11 +88,11 @@ def decode_messages(
 ) -> DecodedMessages:
     """Decode messages of one topic: for each, its event, or why it is rejected.
 
-    An event is rejected if it cannot be read, is in the future, or touches too many windows. Messages that an earlier
-    owner judged, by another clock, are judged alike (`prior`).
+    An event is rejected if it cannot be read, belongs on another partition, is in the future, or touches too many
+    windows. Messages that an earlier owner judged, by another clock, are judged alike (`prior`).
     """
     kind = PowerBatch if messages and messages[0].topic == topics.POWER else TokenBatch
-    events = [_event(m, kind) for m in messages]
+    events = [_event(m, kind, config, prior) for m in messages]
     full = [i for i, e in enumerate(events) if isinstance(e, Event) and len(e.batch)]
     if len(full) < len(events):
         _check_singly(events, [i for i, e in enumerate(events) if isinstance(e, Event) and not len(e.batch)])
@@ -121,7 +127,7 @@ def _judge(
             decoded.events[i] = error
         elif messages[i].offset in prior.refused:
             decoded.events[i] = BadEvent(
-                "t_ms", decoded.event_ms[i], "was in the future when it was first read; correct the clock"
+                "offset", messages[i].offset, "was refused when it was first read; its first dead letter says why"
             )
 
 
@@ -133,11 +139,21 @@ def columns_of(batches: Sequence[Batch]) -> PowerColumns | TokenColumns | None:
     return kind.of(batches)  # type: ignore[arg-type]
 
 
-def _event(message: LogMessage, kind: type[Batch]) -> Event | BadEvent:
+def _event(
+    message: LogMessage, kind: type[Batch], config: PartitionConfig, prior: PriorVerdicts
+) -> Event | BadEvent:  # fmt: skip
     try:
         event = codec.read(message.headers, message.value)
         if not isinstance(event.batch, kind):
             raise BadEvent("ce_type", type(event.batch).__name__, f"does not belong on {message.topic}")
+        if config.partition_of and message.offset >= prior.below:
+            places = [config.partition_of(count, event.cluster, event.workload) for count in config.partition_counts]
+            if config.partition not in places:
+                raise BadEvent(
+                    "partition", config.partition,
+                    f"{event.cluster}/{event.workload} belongs on partition {places[0]}: set the producer's "
+                    f"partitioner to {topics.PARTITIONER} and its key to cluster/workload",
+                )  # fmt: skip
         return event
     except BadEvent as error:
         return error

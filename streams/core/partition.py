@@ -8,7 +8,7 @@ An offset may be committed only when every window that its message touches is fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ class Partition:
         now_ms: int = 0,
     ) -> None:
         self.log_id, self.log_partition = log_id, log_partition
-        self._config, self.policy = config, policy
+        self._config, self.policy = replace(config, partition=log_partition), policy
         checkpoint = checkpoint or Checkpoint()
         checkpoint.epoch = self.epoch = epoch
         self.windows = self._new_windows()
@@ -114,6 +114,8 @@ class Partition:
         on_time: list[int] = []
         for i, (message, pending) in enumerate(fresh):
             event = decoded.events[i]
+            if isinstance(event, Event) and (conflict := topic.number_conflict(event, message.value)):
+                event = decoded.events[i] = conflict
             if isinstance(event, BadEvent):
                 self.progress.note_rejected(name, pending)
                 self._rejected_count += 1

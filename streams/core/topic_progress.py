@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from contracts.errors import LedgerError
+from contracts.errors import BadEvent, LedgerError
+from contracts.events import Event
 from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.sequence import SequenceRuns
+
+MAX_DIGESTS = 16_384
+"""Messages of which a digest is remembered, per topic and partition: 2 MB."""
 
 
 class PendingMessage(msgspec.Struct, gc=False):  # A third of a dataclass's cost, and there is one per message.
@@ -43,6 +47,23 @@ class TopicProgress:
     """When the last message was read, by the worker's clock."""
     pending: deque[PendingMessage] = field(default_factory=deque)
     """Messages that may not be committed yet, in offset order."""
+    digests: dict[int, int] = field(default_factory=dict)
+    """Of the last messages: a digest of their contents, by one of their source, epoch and number."""
+
+    def number_conflict(self, event: Event, value: bytes | None) -> BadEvent | None:
+        """Return the error for an event whose number another message of its source had; note the event otherwise.
+
+        A copy has the same contents. Other contents mean two producers under one source, or a forged one.
+        """
+        identity, digest = hash((event.source, event.epoch, event.seq)), hash(value)
+        if self.digests.setdefault(identity, digest) != digest:
+            return BadEvent(
+                "seq", event.seq, f"another message of {event.source}, epoch {event.epoch}, had this number: give each "
+                "producer a source and credentials of its own",
+            )  # fmt: skip
+        if len(self.digests) > MAX_DIGESTS:
+            del self.digests[next(iter(self.digests))]
+        return None
 
     def expects(self, message: LogMessage) -> bool:
         """Return False for a message that was read before. Raises LedgerError for an offset gap: messages were lost."""

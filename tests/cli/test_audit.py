@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from cli import audit_report
-from warehouse.audit.findings import GpuCoverage, GpuGap, SequenceGap, SilentProducer, StrayWindow, UnbalancedWindow
+from warehouse.audit.findings import (
+    GpuCoverage,
+    GpuGap,
+    SequenceGap,
+    SilentProducer,
+    SplitWorkload,
+    StrayWindow,
+    UnbalancedWindow,
+)
 from warehouse.audit.report import Audit
 
 T0 = 1_704_067_200_000
@@ -35,6 +43,7 @@ GAP = SequenceGap(
         (Audit(day_residual_counts=1), 1, 1),
         (Audit(strays=1), 1, 1),
         (Audit(sequence_gaps=1), 3, 3),
+        (Audit(workloads_split=1, split_workloads=[SplitWorkload(2, "c", "w", [1, 3])]), 3, 3),
         (Audit(residual_uj=1, sequence_gaps=1), 1, 1),
         (Audit(uncovered_ms=1), 0, 3),
         (Audit(silent_producers=1), 0, 3),

@@ -19,7 +19,7 @@ from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs
 from warehouse.audit.boundaries import DoubleCounts, report_nodes_without_host
 from warehouse.audit.completeness import Coverage, check_producers
 from warehouse.audit.evidence import Evidence
-from warehouse.audit.findings import StrayWindow, UnbalancedWindow
+from warehouse.audit.findings import SplitWorkload, StrayWindow, UnbalancedWindow
 from warehouse.audit.names import names_apart
 from warehouse.audit.report import WORST, Audit, Equation, KeptRequests
 from warehouse.periods import Period
@@ -29,6 +29,8 @@ SPAN_ROWS = 5_000_000
 """Rows in one step of the audit; a step has one hour at least."""
 DAYS_AT_ONCE = 31
 """Days that one step compares with their hours."""
+MAX_SPLIT = 1_000
+"""Workloads on several partitions that are counted."""
 SPILL_BYTES = 500_000_000
 """Memory of a step's aggregation or sort, beyond which ClickHouse continues on disk."""
 END_MS = 7_258_118_400_000
@@ -94,6 +96,8 @@ def audit(
     check_producers(result, reader, start, end, WORST)
     apart = names_apart(reader, Period(EpochMs(start), EpochMs(end)))
     result.workloads_without_gpu, result.names_apart = len(apart), apart[:WORST]
+    split = reader.ask("audit/partitions", settings=_BOUNDED, start_ms=start, end_ms=end, limit=MAX_SPLIT)
+    result.workloads_split, result.split_workloads = len(split), [SplitWorkload(**row) for row in split[:WORST]]
     return result
 
 

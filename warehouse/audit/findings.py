@@ -137,6 +137,19 @@ class NodeWithoutHost:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class SplitWorkload:
+    """A workload with facts from several partitions of one log in the same hour, in so many hours.
+
+    Its ledger rows replaced each other there: a producer used another partitioner, or partitions were added meanwhile.
+    """
+
+    hours: int
+    cluster: str
+    workload: str
+    partitions: list[int]
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class WorkloadWithoutGpu:
     """A workload with requests and no measured energy in the whole period: what its tokens cost is open.
 

@@ -15,6 +15,7 @@ from warehouse.audit.findings import (
     SequenceGap,
     SilentNode,
     SilentProducer,
+    SplitWorkload,
     StrayWindow,
     UnbalancedWindow,
     UnboundGpu,
@@ -90,6 +91,7 @@ class Audit:
     both host and wall. `nodes_without_host` have neither, unlike others of their cluster.
 
     `workloads_without_gpu` have requests and no measured energy in the whole period (`warehouse.audit.names`).
+    `workloads_split` have facts from several partitions of the log in one hour: some of their rows replaced others.
     """
 
     windows: int = 0
@@ -147,6 +149,7 @@ class Audit:
     nodes_counted_twice: int = 0
     nodes_without_host: int = 0
     workloads_without_gpu: int = 0
+    workloads_split: int = 0
     first_window: Time | None = None
     last_window_end: Time | None = None
     unbalanced_windows: list[UnbalancedWindow] = field(default_factory=list)
@@ -163,6 +166,7 @@ class Audit:
     double_counts: list[DoubleCount] = field(default_factory=list)
     without_host: list[NodeWithoutHost] = field(default_factory=list)
     names_apart: list[WorkloadWithoutGpu] = field(default_factory=list)
+    split_workloads: list[SplitWorkload] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
@@ -191,8 +195,11 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """True if balanced and the log lost no event. Coverage does not count: a GPU may be off."""
-        return self.balanced and not self.sequence_gaps
+        """True if balanced, the log lost no event, and each workload was on one partition of it.
+
+        Coverage does not count: a GPU may be off.
+        """
+        return self.balanced and not self.sequence_gaps and not self.workloads_split
 
     @property
     def complete(self) -> bool:

@@ -8,9 +8,10 @@ import pytest
 from contracts import codec, topics
 from contracts.errors import LedgerError
 from contracts.events import Event, UsageBatch
-from streams.core import windows
+from streams.core import topic_progress, windows
 from streams.core.attribution.policy import Policy
-from streams.core.decoding import MAX_PIECES, PartitionConfig
+from streams.core.checkpoint import GROWTH_MS, Checkpoint
+from streams.core.decoding import MAX_PIECES, PartitionConfig, PriorVerdicts, decode_messages
 from streams.core.partition import Partition
 from tests.streams.core.case_table import T0, ms, play, spec
 from tests.support.oracle import Interval, Request
@@ -348,3 +349,67 @@ def test_the_dictionary_cache_is_bounded(monkeypatch):
     run = play("\n".join(f"power w g{i} H100  0..10  1J" for i in range(9)))
     assert sum(r["idle_uj"] for r in run.worker.store.live("ledger")) == 9_000_000
     assert len(run.worker.partition.windows._cache) <= 2
+
+
+# -- another partition, another producer ------------------------------------------------------------------------------
+
+
+def test_an_event_on_another_partition_than_its_workloads_is_rejected_and_names_the_right_one():
+    log = Log()
+    log.append(power([interval()]))
+    config = {
+        "partition_of": lambda count, *place: 3 if (count, *place) == (8, "c", "w") else 0,
+        "partition_counts": (8,),
+    }
+    [rejected] = partition(**config).ingest(log.messages[topics.POWER], NOW)
+    assert (rejected.error.field, rejected.error.value) == ("partition", 0)
+    assert "c/w belongs on partition 3" in str(rejected.error)
+
+
+def test_an_event_may_lie_where_it_belonged_before_partitions_were_added():
+    log = Log()
+    log.append(power([interval()]))
+    config = {"partition_of": lambda count, *_: 3 if count == 8 else 0, "partition_counts": (8, 4)}
+    assert partition(**config).ingest(log.messages[topics.POWER], NOW) == []
+
+
+def test_the_number_of_partitions_of_before_is_remembered_for_a_day():
+    checkpoint = Checkpoint()
+    assert checkpoint.partition_counts(4, 0) == (4,)
+    assert checkpoint.partition_counts(6, 1_000) == (6, 4)
+    [row] = [dict(zip(table, (v[0] for v in table.values()), strict=True)) for table in [checkpoint.row("log", 0, 1)]]
+    again = Checkpoint.load(row)
+    assert again.partition_counts(6, GROWTH_MS) == (6, 4)
+    assert again.partition_counts(6, 1_000 + GROWTH_MS) == (6,)
+
+
+def test_a_number_that_another_message_had_is_a_dead_letter_and_not_a_duplicate():
+    """A forged message claims the number of a genuine one: the genuine one is not dropped without a word."""
+    log = Log()
+    log.append(power([interval(energy_uj=0)]))
+    log.append(power([interval(energy_uj=5_000)]))
+    first, second = log.messages[topics.POWER]
+    [rejected] = partition().ingest([first, second._replace(headers=first.headers)], NOW)
+    assert (rejected.error.field, rejected.message.offset) == ("seq", second.offset)
+    assert "a source and credentials of its own" in str(rejected.error)
+
+
+def test_a_copy_of_a_message_is_a_duplicate_also_where_its_digest_is_forgotten(monkeypatch):
+    monkeypatch.setattr(topic_progress, "MAX_DIGESTS", 2)
+    log, state = Log(), partition()
+    for n in range(5):
+        log.append(power([interval(energy_uj=n)]))
+    messages = log.messages[topics.POWER]
+    copies = [m._replace(offset=5 + n) for n, m in enumerate(messages)]
+    assert state.ingest([*messages, *copies], NOW) == []
+    assert state.counters().duplicates == 5
+
+
+def test_a_message_that_an_earlier_owner_took_in_is_not_judged_by_its_partition_again():
+    """Partitions were added since it was read: its window has its rows."""
+    log = Log()
+    log.append(power([interval()]))
+    config = PartitionConfig(partition_of=lambda *_: 7, partition_counts=(8,))
+    earlier = PriorVerdicts(1, frozenset())
+    [event] = decode_messages(log.messages[topics.POWER], NOW, config, earlier).events
+    assert isinstance(event, Event)
