@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     kafka_partitions: int = Field(
         12, ge=1, le=1024, description="Partitions of the topics that `wattlog migrate` creates."
     )
+    kafka_partitions_before: tuple[int, ...] = Field(
+        (),
+        max_length=8,
+        description="Numbers of partitions that the topics had before, for a new ledger from a log that is older than "
+        "the last change: events may lie where they belonged then. A ledger that saw the change needs none.",
+    )
     kafka_replication: int = Field(
         1, ge=1, le=9, description="Replicas of the topics that `wattlog migrate` creates; 3 in production."
     )

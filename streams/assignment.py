@@ -95,6 +95,7 @@ class Assignment:
         self._fenced_max_ms = FENCED_SESSIONS * settings.session_timeout_ms
         self._fenced: tuple[int, Fenced] | None = None
         """When a partition was first dropped in this assignment, and why."""
+        self._partitions_before = settings.kafka_partitions_before
         self._generation = self._partitions = 0
         self.owned: dict[int, AssignedPartition] = {}
         self.epoch = 0
@@ -150,7 +151,7 @@ class Assignment:
                 checkpoint.offsets[topic] = offset
         config = self._config
         if self._partitions:
-            counts = checkpoint.partition_counts(self._partitions, self._clock())
+            counts = (*checkpoint.partition_counts(self._partitions, self._clock()), *self._partitions_before)
             config = replace(config, partition_of=partition_of, partition_counts=counts)
         stored = self._sink.stored_keys(self._log_id, number, checkpoint.final_end_ms)
         loaded = Partition(

@@ -51,9 +51,9 @@ class Checkpoint:
     hours: set[int] = field(default_factory=set)
     """Hours (epoch ms) for which the ledger has rows that `ledger_hour` may lack."""
     partitions: int = 0
-    partitions_before: int = 0
-    grown_ms: int = 0
-    """The number of the topics' partitions, 0 where it is unknown; the one before it, and when it was last seen."""
+    """Number of the topics' partitions; 0 where it is unknown."""
+    partitions_before: dict[int, int] = field(default_factory=dict)
+    """Numbers of partitions that it had before, with the time (epoch ms) when it was seen to have changed."""
 
     def includes(self, topic: str, offset: int, window_end_ms: int) -> bool:
         """Return True if this message was read before that final window was closed. If not, it is late for it."""
@@ -69,14 +69,14 @@ class Checkpoint:
     def partition_counts(self, count: int, now_ms: int) -> tuple[int, ...]:
         """Note the number of the topics' partitions. Return those under which events may have been written.
 
-        For GROWTH_MS after partitions were added, it is the number of before, too: events that nobody had read yet, and
-        those of producers that had not learned of it.
+        For GROWTH_MS after partitions were added, the numbers of before are among them: for events that nobody had read
+        yet, and those of producers that had not learned of it.
         """
         if self.partitions and count != self.partitions:
-            self.partitions_before, self.grown_ms = self.partitions, now_ms
+            self.partitions_before[self.partitions] = now_ms
         self.partitions = count
-        grew = self.partitions_before and now_ms - self.grown_ms < GROWTH_MS
-        return (count, self.partitions_before) if grew else (count,)
+        self.partitions_before = {n: ms for n, ms in self.partitions_before.items() if now_ms - ms < GROWTH_MS}
+        return (count, *(n for n in self.partitions_before if n != count))
 
     def trim(self) -> None:
         """Drop cuts that no message needs any more. The newest of those stays, so that `includes` can answer "late".
@@ -98,7 +98,7 @@ class Checkpoint:
             },
             "refused": {t: sorted(offsets) for t, offsets in self.refused.items()},
             "hours": sorted(self.hours),
-            "partitions": [self.partitions, self.partitions_before, self.grown_ms],
+            "partitions": [self.partitions, list(self.partitions_before.items())],
         }
         return conform(
             "marks",
@@ -113,7 +113,7 @@ class Checkpoint:
     def load(cls, row: dict[str, Any]) -> Checkpoint:
         """Return the checkpoint in a row of `marks` (times as epoch milliseconds)."""
         state = json.loads(row["state"])
-        partitions, before, grown_ms = state.get("partitions", (0, 0, 0))
+        partitions, before = state.get("partitions", (0, ()))
         return cls(
             epoch=row["epoch"],
             final_end_ms=row["final_end"],
@@ -126,6 +126,5 @@ class Checkpoint:
             refused={t: set(state.get("refused", {}).get(t, ())) for t in topics.JOINED},
             hours=set(state.get("hours", ())),
             partitions=partitions,
-            partitions_before=before,
-            grown_ms=grown_ms,
+            partitions_before=dict(before),
         )

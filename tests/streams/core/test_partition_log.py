@@ -373,14 +373,15 @@ def test_an_event_may_lie_where_it_belonged_before_partitions_were_added():
     assert partition(**config).ingest(log.messages[topics.POWER], NOW) == []
 
 
-def test_the_number_of_partitions_of_before_is_remembered_for_a_day():
+def test_numbers_of_partitions_of_before_are_remembered_for_a_day():
     checkpoint = Checkpoint()
     assert checkpoint.partition_counts(4, 0) == (4,)
     assert checkpoint.partition_counts(6, 1_000) == (6, 4)
     [row] = [dict(zip(table, (v[0] for v in table.values()), strict=True)) for table in [checkpoint.row("log", 0, 1)]]
     again = Checkpoint.load(row)
-    assert again.partition_counts(6, GROWTH_MS) == (6, 4)
-    assert again.partition_counts(6, 1_000 + GROWTH_MS) == (6,)
+    assert again.partition_counts(8, GROWTH_MS) == (8, 4, 6)
+    assert again.partition_counts(8, 1_000 + GROWTH_MS) == (8, 6)
+    assert again.partition_counts(8, 2 * GROWTH_MS) == (8,)
 
 
 def test_a_number_that_another_message_had_is_a_dead_letter_and_not_a_duplicate():
