@@ -69,7 +69,7 @@ class Checkpoint:
     def partition_counts(self, count: int, now_ms: int) -> tuple[int, ...]:
         """Note the number of the topics' partitions. Return those under which events may have been written.
 
-        For GROWTH_MS after partitions were added, the numbers of before are among them: for events that nobody had read
+        For GROWTH_MS after partitions were added, the numbers of before are among them: for events that were not read
         yet, and those of producers that had not learned of it.
         """
         if self.partitions and count != self.partitions:
