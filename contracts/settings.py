@@ -163,6 +163,13 @@ class Settings(BaseSettings):
     )
     owner: str = Field("", description="Tenant that pays when this node's workload is idle.")
     sample_hz: float = Field(1.0, gt=0, le=10, description="Readings per second of each GPU.")
+    max_age_ms: int = Field(
+        172_800_000,
+        ge=60_000,
+        le=31_622_400_000,
+        description="How long ago an event that a sender posts may have ended (2 days); what is older is refused. "
+        "Replays and sources that are read have no such bound.",
+    )
     publish_ms: int = Field(5_000, ge=100, le=300_000, description="Period at which a producer sends its events.")
     spool_mb: int = Field(
         256,

@@ -6,3 +6,8 @@ UNMATCHED_PREFIX = "unmatched/"
 """Precedes a model's name, where no rule says which workload serves it."""
 EXTERNAL_PREFIX = "external/"
 """Precedes an outside provider's name: its GPUs are none of ours."""
+
+
+def without_gpus(workload: str) -> bool:
+    """Return True for a workload that no GPUs serve, so that its requests share no energy."""
+    return workload.startswith((UNMATCHED_PREFIX, EXTERNAL_PREFIX))

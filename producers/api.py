@@ -30,6 +30,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -40,6 +41,7 @@ from contracts.callers import Caller
 from contracts.errors import Unavailable
 from contracts.events import Batch, Event
 from contracts.settings import Settings
+from contracts.workload_names import without_gpus
 from producers.bindings.claims import Boards, ClaimReport, GpuBoard
 from producers.common.prometheus_text import PrometheusPage
 from producers.gpu.evidence import GpuMeasurement
@@ -280,6 +282,8 @@ class Listener(NamedTuple):
     ack_timeout_s: float
     grpc_port: int | None = None
     """Port of OTLP over gRPC, None for none."""
+    senders: Sequence[Any] = ()
+    """Rules of senders: `producers.runtime.receiver.door.SenderRule`."""
 
 
 class ReceivedRequest(NamedTuple):
@@ -291,6 +295,16 @@ class ReceivedRequest(NamedTuple):
     caller: Caller
     now_ms: int
     """Time of arrival in UTC epoch ms: the time of events that have none."""
+    oldest_ms: int = 0
+    """What ended before (UTC epoch ms) is refused."""
+    workloads: Sequence[str] | None = None
+    """Patterns of `cluster/workload` that the configuration lists for this sender; None where it lists none."""
+
+    def may_use(self, cluster: str, workload: str) -> bool:
+        """Return True if the sender's rows may be on a workload: its list has it, it has none, or no GPUs serve it."""
+        if self.workloads is None or without_gpus(workload):
+            return True
+        return any(fnmatchcase(f"{cluster}/{workload}", pattern) for pattern in self.workloads)
 
 
 class ParsedRequest(NamedTuple):

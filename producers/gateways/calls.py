@@ -24,6 +24,7 @@ AGENTS_PREFIX = "agents/"
 SPEND_UNIT = "USD"
 UNKNOWN = "unknown"
 """Tenant, model or service that a call does not name, unless the configuration gives another."""
+TOO_OLD = "is older than the setting max_age_ms allows; correct its sender's clock, or replay it from a file"
 MAX_ROWS, MAX_BYTES = 4_096, 600_000
 """Rows of one event, and the bytes that they take at most, estimated: a message may have a megabyte."""
 
@@ -77,11 +78,14 @@ def max_ahead_ms(settings: Settings) -> int:
     return settings.skew_ms // 2
 
 
-def check_end_ms(end_ms: int, latest_ms: int) -> None:
-    """Raise BadInput if a call ended after `latest_ms`.
+def check_end_ms(end_ms: int, latest_ms: int, oldest_ms: int = 0) -> None:
+    """Raise BadInput if a call ended after `latest_ms`, or before `oldest_ms`.
 
     A stream worker refuses a whole event from the future, so one wrong clock would take other calls of the event along.
+    An old one would change a bill that was final long ago.
     """
+    if end_ms < oldest_ms:
+        raise BadInput("end", end_ms, TOO_OLD)
     if end_ms > latest_ms:
         raise BadInput("end", end_ms, "is in the future: correct the clock of its sender")
 

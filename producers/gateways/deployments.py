@@ -7,7 +7,8 @@ therefore shows as unmetered, and the log names what did not match.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -72,8 +73,15 @@ class Deployments:
 
     def __init__(self, rules: Sequence[Deployment], cluster: str, dimensions: DimensionValues | None = None) -> None:
         self._rules, self.cluster, self._dimensions = rules, cluster, dimensions
+        self._may_use: Callable[[str, str], bool] = lambda cluster, workload: True
         self._unmatched: set[UnmatchedRoute] = set()
         self._reported: set[UnmatchedRoute] = set()
+
+    def within(self, may_use: Callable[[str, str], bool]) -> Deployments:
+        """Return these rules without those whose (cluster, workload) a sender may not use. Its notes are these, too."""
+        view = copy(self)
+        view._may_use = may_use
+        return view
 
     def group_by_workload(self, rows: Iterable[RequestRow]) -> Mapping[tuple[str, str], list[RequestRow]]:
         """Group rows by (cluster, workload)."""
@@ -84,8 +92,8 @@ class Deployments:
 
     def match(self, row: RequestRow) -> tuple[str, str] | None:
         """Return the (cluster, workload) of the first rule that matches, or None."""
-        rule = next((rule for rule in self._rules if rule.matches(row)), None)
-        return None if rule is None else (rule.cluster or self.cluster, rule.workload)
+        places = ((rule.cluster or self.cluster, rule.workload) for rule in self._rules if rule.matches(row))
+        return next((place for place in places if self._may_use(*place)), None)
 
     def bound(self, row: RequestRow) -> RequestRow:
         """Return a request with its dimensions as they may be sent."""

@@ -19,6 +19,7 @@ from producers.receivers.cloudevents.request_rules import RequestRule, RequestRu
 from producers.receivers.request_options import RequestsConfig, reader_of
 from producers.runtime.config import ProducerConfig, load_options
 from producers.runtime.receiver.auth import Verifier, check_exposure
+from producers.runtime.receiver.door import SenderRule
 from producers.runtime.receiver.routes import open_routes
 
 
@@ -51,6 +52,9 @@ class HttpConfig(ProducerConfig):
     requests: tuple[RequestRule, ...] = Field(
         (), description="CloudEvents that are requests of a model, by their type: they bear energy."
     )
+    senders: tuple[SenderRule, ...] = Field(
+        (), description="Workloads that a sender's requests may land on, by its credential's name."
+    )
     unknown_types: Literal["count", "refuse"] = Field(
         "count", description="Events of a type without a meter: counted on one of that name, or refused."
     )
@@ -80,6 +84,7 @@ def build(options: HttpConfig, environment: Environment) -> Listener:
         max_waiting=options.max_waiting,
         ack_timeout_s=options.ack_timeout_s,
         grpc_port=options.grpc_port,
+        senders=options.senders,
     )
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from contracts import topics
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS, TOKEN_COLUMNS
+from contracts.workload_names import without_gpus
 from producers.api import ReceivedRequest
 from producers.gateways.calls import check_end_ms
 from producers.gateways.request_fields import status_of
@@ -60,8 +61,9 @@ class ItemReader:
     """Reads items.
 
     `tenant_header` is the header in which a trusted proxy names the tenant, "" for none. `otherwise` pays for an item
-    of which nothing names a tenant; "" refuses it. `places` are the (cluster, workload) that a tenant's own credential
-    may name; other senders may name any. `sender` is who reports requests, where neither a credential nor an item says.
+    of which nothing names a tenant; "" refuses it. `places` are the (cluster, workload) that a credential may name
+    for which the configuration lists none; without credentials a client may name any. `sender` is who reports requests,
+    where neither a credential nor an item says.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class ItemReader:
                 fields.setdefault(name, fields[alias])
         tenant = self._tenant(fields, sent)
         start_ms, first_ms, end_ms = _times(fields)
-        check_end_ms(end_ms, latest_ms)
+        check_end_ms(end_ms, latest_ms, sent.oldest_ms)
         columns: dict[str, Any] = _tokens(fields)
         columns |= {name: _number(name, fields[name]) for name in _NUMBERS if name in fields}
         columns |= {name: _text(fields, name) for name in _TEXTS if name in fields}
@@ -100,7 +102,7 @@ class ItemReader:
             api_base=_address(_text(fields, "api_base")),
             **columns,
         )
-        return RequestItem(row, *self._place(fields, trusted=trusted_place or sent.caller.tenants is None))
+        return RequestItem(row, *self._place(fields, sent, trusted=trusted_place or not sent.caller.name))
 
     def _tenant(self, fields: Mapping[str, Any], sent: ReceivedRequest) -> str:
         named, caller = _text(fields, "tenant"), sent.caller
@@ -120,7 +122,7 @@ class ItemReader:
             raise BadInput("tenant", quotable(tenant), "names that begin with '__' are Wattlog's own")
         return tenant
 
-    def _place(self, fields: Mapping[str, Any], *, trusted: bool) -> tuple[str, str]:
+    def _place(self, fields: Mapping[str, Any], sent: ReceivedRequest, *, trusted: bool) -> tuple[str, str]:
         """Return the cluster and the workload that an item names, or two empty texts."""
         workload, cluster = _text(fields, "workload"), _text(fields, "cluster") or self._cluster
         if not workload:
@@ -128,8 +130,12 @@ class ItemReader:
                 raise BadInput("cluster", quotable(cluster), "give a workload too")
             return "", ""
         topics.check_name("cluster", cluster)
-        if not trusted and (cluster, workload) not in self._places:
-            raise BadInput("workload", quotable(workload), "no rule of `deployments` names it; leave it out")
+        listed = sent.workloads is not None or trusted or without_gpus(workload)
+        if not sent.may_use(cluster, workload) or not (listed or (cluster, workload) in self._places):
+            raise BadInput(
+                "workload", quotable(workload),
+                "neither a rule of `deployments` nor a list of its sender names it; leave it out, or list it",
+            )  # fmt: skip
         return cluster, workload
 
 

@@ -53,11 +53,14 @@ class LiteLLMReader:
     """Reads calls from payloads.
 
     `payer` maps the tenant that a payload names ("" for none) to the one that pays. It may raise. `sender` is who
-    reports the payloads: a tenant whose token was verified, or this producer.
+    reports the payloads: a tenant whose token was verified, or this producer. A call that ended before `oldest_ms`
+    (epoch ms) is refused.
     """
 
-    def __init__(self, rules: LiteLLMRules, payer: Callable[[str], str] = str, sender: str = ORIGIN) -> None:
-        self._fields = PayloadFields(rules, payer, sender)
+    def __init__(
+        self, rules: LiteLLMRules, payer: Callable[[str], str] = str, sender: str = ORIGIN, oldest_ms: int = 0
+    ) -> None:
+        self._fields, self._oldest_ms = PayloadFields(rules, payer, sender), oldest_ms
 
     def body(self, body: bytes, recent: KnownCalls, latest_ms: int) -> LiteLLMCalls:
         """Read a post of `generic_api` with any `log_format`: an array, lines, or a single object.
@@ -84,7 +87,7 @@ class LiteLLMReader:
                 skipped[reason] += 1
                 return None
             call, left_out = self._call(decoded)
-            check_end_ms(call.row.t_end_ms, latest_ms)
+            check_end_ms(call.row.t_end_ms, latest_ms, self._oldest_ms)
             corrected.update(left_out.values())
             remarks.update(dict.fromkeys(f"payloads with a {name} that cannot be right count without it"
                                          for name in left_out if name))  # fmt: skip

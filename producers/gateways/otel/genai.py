@@ -87,13 +87,14 @@ class GenAIReader:
 
     `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise. `endpoints`
     are the names so far, where several readers share them. `sender` is who reports the spans: a tenant whose token was
-    verified, or this producer.
+    verified, or this producer. A span that ended before `oldest_ms` (epoch ms) is refused.
     """
 
     def __init__(
         self, rules: SpanRules, payer: Callable[[str], str] = str, endpoints: EndpointNames | None = None,
-        sender: str = ORIGIN,
+        sender: str = ORIGIN, oldest_ms: int = 0,
     ) -> None:  # fmt: skip
+        self._oldest_ms = oldest_ms
         self._rules, self._reader = rules, SpanReader(rules, payer, sender)
         self._endpoints = EndpointNames() if endpoints is None else endpoints
         self.selection = SpanSelection(
@@ -125,7 +126,7 @@ class GenAIReader:
         def read(span: Span) -> _Reading:
             role = roles.by_span[id(span)]
             if usage := self._endpoint(span, roles, tree):
-                check_end_ms(span.end_ns // 1_000_000, latest_ms)
+                check_end_ms(span.end_ns // 1_000_000, latest_ms, self._oldest_ms)
                 return _Reading(span, role.role, usage)
             reason, remark = self._skip_reason(span, role)
             if remark:
@@ -137,7 +138,7 @@ class GenAIReader:
             reading = self._read_span(span, role, tree, changes)
             corrected.update(changes)
             remarks.update(dict.fromkeys(_remark(span, f"have counts that were corrected: {why}") for why in changes))
-            check_end_ms(span.end_ns // 1_000_000, latest_ms)
+            check_end_ms(span.end_ns // 1_000_000, latest_ms, self._oldest_ms)
             return reading
 
         placed = ((_place(span), span) for span in tree.inner_first())

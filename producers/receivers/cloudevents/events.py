@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from contracts.callers import Scope
 from contracts.checks import MAX_TEXT
 from contracts.errors import AccessDenied, BadInput, Unavailable
 from contracts.events import MAX_TIME_MS
@@ -24,7 +25,7 @@ from contracts.units import epoch_ms
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
 from producers.common.body_cost import check_json
 from producers.common.chunks import chunks
-from producers.gateways.calls import batches
+from producers.gateways.calls import TOO_OLD, batches
 from producers.gateways.deployments import Deployments
 from producers.gateways.estimates import REPLACED, replacement_batches
 from producers.receivers.cloudevents.meter_rules import CloudEvent, MeteredRow, MeterRules
@@ -90,7 +91,7 @@ def cloudevents_route(
         fault: Exception | None = None
         for n, raw_event in enumerate(raw_events):
             try:
-                event = _event(raw_event, sent.now_ms, ahead_ms)
+                event = _event(raw_event, sent, ahead_ms)
                 is_request = requests is not None and requests.rules.has(event.type)
                 if requests is not None and is_request:
                     item = requests.rules.read(event, sent, sent.now_ms + ahead_ms)
@@ -105,13 +106,16 @@ def cloudevents_route(
                 fault = fault if isinstance(error, BadInput) else error
         if errors:
             raise Rejected.invalid(errors) from fault
+        if metered:
+            sent.caller.require(Scope.SEND_USAGE)
         usage = [WorkloadBatch(cluster, workload, usage_batch(rows, 0)) for workload, rows in _by_workload(metered)]
         if requests is None or not called:
             return ParsedRequest(usage)
-        new, replaced, repeated = sort_requests(called, trial, requests.deployments, _identity)
+        deployments = requests.deployments.within(sent.may_use)
+        new, replaced, repeated = sort_requests(called, trial, deployments, _identity)
         skipped = {REPEATED: len(repeated)} if repeated else {}
         corrected = {REPLACED: len(replaced)} if replaced else {}
-        tokens = [*batches(grouped(new, requests.deployments), ""), *replacement_batches(replaced, "")]
+        tokens = [*batches(grouped(new, deployments), ""), *replacement_batches(replaced, "")]
         notes = requests.deployments.new_notes()
         return ParsedRequest([*usage, *tokens], (), skipped, notes, corrected=corrected)
 
@@ -175,7 +179,7 @@ def _decoded(body: bytes, name: str) -> Any:
         raise BadInput(name, body[:40], f"is no JSON that can be read: {describe(error)}") from None
 
 
-def _event(event: Any, now_ms: int, ahead_ms: int) -> CloudEvent:
+def _event(event: Any, sent: ReceivedRequest, ahead_ms: int) -> CloudEvent:
     """Return one event. Raises BadInput that names the attribute, its value and what would be right."""
     if not isinstance(event, dict):
         raise BadInput("event", event, "give an object: a CloudEvent")
@@ -185,7 +189,7 @@ def _event(event: Any, now_ms: int, ahead_ms: int) -> CloudEvent:
         raise BadInput("data_base64", "(binary)", "give JSON in `data`")
     return CloudEvent(
         id=_text(event, "id", needed=True), source=_text(event, "source", needed=True),
-        type=_text(event, "type", needed=True), time_ms=_time(event, now_ms, ahead_ms),
+        type=_text(event, "type", needed=True), time_ms=_time(event, sent, ahead_ms),
         subject=_text(event, "subject"), tenant=_text(event, "tenant"), trace_id=_trace(event),
         data=event.get("data"),
     )  # fmt: skip
@@ -200,11 +204,11 @@ def _text(event: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
     return value
 
 
-def _time(event: Mapping[str, Any], now_ms: int, ahead_ms: int) -> int:
+def _time(event: Mapping[str, Any], sent: ReceivedRequest, ahead_ms: int) -> int:
     """Return the event's time, an RFC 3339 stamp with a zone, or the time of arrival if it has none."""
     value = event.get("time")
     if value is None:
-        return now_ms
+        return sent.now_ms
     try:
         if not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is None:
             raise ValueError
@@ -213,7 +217,9 @@ def _time(event: Mapping[str, Any], now_ms: int, ahead_ms: int) -> int:
         raise BadInput("time", value, "give RFC 3339, such as '2026-11-21T08:00:00Z'") from None
     if not 0 <= at_ms <= MAX_TIME_MS:
         raise BadInput("time", value, "is before 1970")
-    if at_ms > now_ms + ahead_ms:
+    if at_ms < sent.oldest_ms:
+        raise BadInput("time", value, TOO_OLD)
+    if at_ms > sent.now_ms + ahead_ms:
         raise BadInput("time", value, f"is in the future by more than {ahead_ms} ms; correct the sender's clock")
     return at_ms
 

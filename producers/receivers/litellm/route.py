@@ -38,12 +38,12 @@ def _parse(
     rules: LiteLLMRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks, sent: ReceivedRequest,
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
-    result = LiteLLMReader(rules, sent.caller.payer, sent.caller.name or ORIGIN).body(
+    result = LiteLLMReader(rules, sent.caller.payer, sent.caller.name or ORIGIN, sent.oldest_ms).body(
         sent.body, trial, sent.now_ms + ahead_ms
     )
     if result.refused and not (result.calls or result.reports or result.skipped):
         raise BadInput("body", f"{len(result.refused)} payloads", f"none can be read: {result.refused[0]}")
-    sent_calls = call_batches(result.calls, result.reports, trial, deployments, ORIGIN, "")
+    sent_calls = call_batches(result.calls, result.reports, trial, deployments.within(sent.may_use), ORIGIN, "")
     notes = [*remarks.new(result.remarks), *deployments.new_notes()]
     skipped, corrected = sent_calls.skipped + Counter(result.skipped), sent_calls.corrected + Counter(result.corrected)
     return ParsedRequest(sent_calls.batches, result.refused, skipped, notes, corrected=corrected)

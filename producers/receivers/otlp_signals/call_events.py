@@ -98,11 +98,14 @@ class EventReader:
     """Reads calls from log records.
 
     `payer` maps the tenant that a record names ("" for none) to the one that pays. `sender` is who reports them.
+    A record from before `oldest_ms` (epoch ms) is refused.
     """
 
     def __init__(
-        self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN
-    ) -> None:
+        self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN,
+        oldest_ms: int = 0,
+    ) -> None:  # fmt: skip
+        self._oldest_ms = oldest_ms
         self._rules, self._payer, self._reader, self._sender = rules, payer, RequestReader(_FIELDS), sender
         self._events = {name: CALL_EVENTS[name] for name in names}
         self._names = {EVENT}.union(*(event.attributes for event in self._events.values()))
@@ -160,7 +163,7 @@ class EventReader:
         end_ms = (record.time_unix_nano or record.observed_time_unix_nano) // NS
         if end_ms <= 0:
             raise BadInput("timeUnixNano", end_ms, "give Unix nanoseconds")
-        check_end_ms(end_ms, latest_ms)
+        check_end_ms(end_ms, latest_ms, self._oldest_ms)
         counts = {column: _count(attribute, attributes.get(attribute)) for column, attribute in event.counts.items()}
         for column in ("prompt_tokens", "completion_tokens"):
             if counts[column] is None:

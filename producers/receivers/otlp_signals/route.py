@@ -65,10 +65,10 @@ def _parse_metrics(
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, METRICS, json=sent.content_type == JSON)
     unread = sorted({item.message.name for item in items if _is_unread_metric(item.message.name)})[:MAX_UNREAD]
-    reader = MetricReader(rules, names, sent.caller.payer, sent.caller.name or METRICS_ORIGIN)
+    reader = MetricReader(rules, names, sent.caller.payer, sent.caller.name or METRICS_ORIGIN, sent.oldest_ms)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     known = {item.message.name for item in items if item.message.name in TOKEN_METRICS} - set(names)
-    workload_batches = list(_metric_batches(result.rows, deployments))
+    workload_batches = list(_metric_batches(result.rows, deployments.within(sent.may_use)))
     notes = deployments.new_notes()
     return ParsedRequest(
         workload_batches,
@@ -84,7 +84,7 @@ def _parse_logs(
     sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
-    reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN)
+    reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN, sent.oldest_ms)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     any_event = EventReader(rules, tuple(CALL_EVENTS))
     events = [any_event.event_of(item) for item in items]
@@ -92,7 +92,7 @@ def _parse_logs(
     others_with_counts = {_name_of(item) for item, event in zip(items, events, strict=True)
                           if not event and _has_unread_counts(item)}  # fmt: skip
     unread = sorted(others_with_counts - CALL_EVENTS.keys())[:MAX_UNREAD]
-    workload_batches = list(batches(group_by_workload(result.calls, deployments, ORIGIN), ""))
+    workload_batches = list(batches(group_by_workload(result.calls, deployments.within(sent.may_use), ORIGIN), ""))
     notes = deployments.new_notes()
     return ParsedRequest(
         workload_batches,

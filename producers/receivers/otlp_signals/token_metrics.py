@@ -125,11 +125,14 @@ class MetricReader:
     """Reads rows from metrics.
 
     `payer` maps the tenant that a point names ("" for none) to the one that pays. `sender` is who reports them.
+    A point from before `oldest_ms` (epoch ms) is refused.
     """
 
     def __init__(
-        self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN
-    ) -> None:
+        self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN,
+        oldest_ms: int = 0,
+    ) -> None:  # fmt: skip
+        self._oldest_ms = oldest_ms
         self._rules, self._payer, self._sender = rules, payer, sender
         self._metrics = {name: TOKEN_METRICS[name] for name in names}
 
@@ -185,7 +188,7 @@ class MetricReader:
             return OTHER if column == "" else UNKNOWN_KIND
         if point.time_ns <= 0 or point.start_ns > point.time_ns:
             raise BadInput("timeUnixNano", point.time_ns, "give Unix nanoseconds, not before the start")
-        check_end_ms(point.time_ns // NS, latest_ms)
+        check_end_ms(point.time_ns // NS, latest_ms, self._oldest_ms)
         growth = self._growth(item, point, temporality, trial)
         if isinstance(growth, str):
             return growth

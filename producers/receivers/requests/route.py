@@ -95,7 +95,8 @@ def _parse(
         except Exception as error:
             errors.append(_invalid(error, index))
     items = list(_valid(items, errors))
-    new, replaced, repeated = sort_requests(items, trial, deployments, lambda _, row: identity_of(row))
+    allowed = deployments.within(sent.may_use)
+    new, replaced, repeated = sort_requests(items, trial, allowed, lambda _, row: identity_of(row))
     if errors and not items:
         raise Rejected.invalid(errors)
     answer = {
@@ -108,7 +109,7 @@ def _parse(
              for name in names.new(unknown)]  # fmt: skip
     notes += [f"the field {name!r} holds a prompt or an answer: it is dropped; send counts only"
               for name in names.new(prompts)]  # fmt: skip
-    workload_batches = [*batches(grouped(new, deployments), ""), *replacement_batches(replaced, "")]
+    workload_batches = [*batches(grouped(new, allowed), ""), *replacement_batches(replaced, "")]
     notes += deployments.new_notes()
     skipped = {REPEATED: len(repeated)} if repeated else {}
     corrected = {REPLACED: len(replaced)} if replaced else {}

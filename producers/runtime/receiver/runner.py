@@ -41,6 +41,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     installed, Unavailable where it cannot listen or can send no more.
     """
     _need_server()
+    from producers.runtime.receiver.door import Door
     from producers.runtime.receiver.grpc_server import OtlpGrpcServer
     from producers.runtime.receiver.metrics import ReceiverMetrics
     from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
@@ -56,7 +57,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     metrics.waiting.set_function(lambda: delivery_queue.waiting)
     handler = RequestHandler(
         delivery_queue, listener.verifier, limits, metrics, environment.clock, window, node=environment.node,
-        host=listener.host, totals=totals,
+        host=listener.host, totals=totals, door=Door(listener.senders, environment.settings.max_age_ms),
     )  # fmt: skip
     with (
         closing(_bind(listener.host, listener.port)) as sock,

@@ -28,6 +28,7 @@ from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.bodies import gunzip, too_large
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
+from producers.runtime.receiver.door import Door
 from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.parsers import ParserPool
@@ -65,7 +66,9 @@ class RequestHandler:
     def __init__(
         self, delivery_queue: DeliveryQueue, verifier: Verifier, limits: RequestLimits, metrics: ReceiverMetrics,
         clock: Clock, window: DeduplicationWindow, *, node: str, host: str, totals: SeriesTotals | None = None,
+        door: Door | None = None,
     ) -> None:  # fmt: skip
+        self._door = Door() if door is None else door
         self._totals = SeriesTotals() if totals is None else totals
         self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
         self._metrics, self._window = metrics, window
@@ -188,6 +191,7 @@ class RequestHandler:
         """Return a request, unpacked, what its body says, and the messages of it. Runs in a thread."""
         if packed:
             sent = sent._replace(body=gunzip(sent.body, self._limits.body_bytes))
+        sent = self._door.let_in(sent)
         try:
             parsed = route.parse(sent, trial)
         except WattlogError:
@@ -195,6 +199,7 @@ class RequestHandler:
         except Exception as error:  # Of any class. The body may hold a prompt: the log must not quote it.
             detail = f"The body of {len(sent.body):,} bytes cannot be read ({type(error).__name__})."
             raise Rejected(400, "unreadable", detail) from error
+        self._door.check(sent, parsed)
         return sent._replace(body=b""), parsed, unnumbered_messages(route.kind, self._node, parsed.batches)
 
     async def _body(self, request: Request, headers: dict[str, str], hold: Callable[[int], None]) -> tuple[bytes, bool]:

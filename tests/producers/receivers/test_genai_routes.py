@@ -28,7 +28,7 @@ from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.server import RequestLimits
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payload, span
-from tests.producers.runtime.receiver.listener import NOW_MS, Listener, UsageBroker, listening, token
+from tests.producers.runtime.receiver.listener import NOW_MS, SENDS, Listener, UsageBroker, listening, token
 from tests.producers.runtime.receiver.listener import SECRET as KEY
 from tests.support.clocks import FixedWallClock
 from tests.support.waiting import HANG_S
@@ -171,7 +171,12 @@ def test_external_spend_is_a_row_of_usage_beside_its_request(listen: Listen) -> 
 
 @pytest.mark.parametrize(
     ("claims", "status", "tenant"),
-    [({"role": "gateway"}, 200, "acme"), ({"tenant": "acme"}, 200, "acme"), ({"tenant": "globex"}, 403, "")],
+    [
+        ({"role": "gateway"}, 200, "acme"),
+        ({"tenant": "acme", "scope": SENDS}, 200, "acme"),
+        ({"tenant": "globex", "scope": SENDS}, 403, ""),
+        ({"tenant": "acme"}, 403, ""),
+    ],
 )
 def test_a_tenants_token_sends_only_its_own_calls(listen: Listen, claims: Any, status: int, tenant: str) -> None:
     with listen(key=KEY) as listener:
@@ -182,7 +187,12 @@ def test_a_tenants_token_sends_only_its_own_calls(listen: Listen, claims: Any, s
 
 def test_a_tenants_token_pays_for_calls_without_a_tenant(listen: Listen) -> None:
     with listen(key=KEY) as listener:
-        post(listener, "/v1/traces", as_json([span({"wattlog.tenant": ...})]), authorization=token(tenant="globex"))
+        post(
+            listener,
+            "/v1/traces",
+            as_json([span({"wattlog.tenant": ...})]),
+            authorization=token(tenant="globex", scope=SENDS),
+        )
         assert [t for _, t, _ in requests(listener.broker)] == ["globex"]
 
 

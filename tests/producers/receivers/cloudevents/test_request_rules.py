@@ -20,7 +20,7 @@ from producers.receivers.request_items import ItemReader
 from producers.runtime.deduplication import DeduplicationWindow
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET
-from tests.producers.runtime.receiver.listener import MANY, Listener, event, listening, token
+from tests.producers.runtime.receiver.listener import MANY, SENDS, Listener, event, listening, token
 from tests.producers.runtime.receiver.listener import SECRET as KEY
 
 BY_KIND = RequestRule(
@@ -114,9 +114,9 @@ def test_a_meter_of_the_same_type_counts_besides(listen: Listen) -> None:
 def test_a_tenants_own_token_pays_and_may_use_the_workload_of_the_rule(listen: Listen) -> None:
     with listen(BY_KIND, BY_CALL, key=KEY) as listener:
         data = {"tokens": 5, "model": "m", "type": "input"}
-        listener.post(event("a", type="prompt", data=data), authorization=token(tenant="acme"))
+        listener.post(event("a", type="prompt", data=data), authorization=token(tenant="acme", scope=SENDS))
         assert [row[:2] for row in requests(listener)] == [("chat", "acme")]
-        named = listener.post(call("b"), authorization=token(tenant="acme"))
+        named = listener.post(call("b"), authorization=token(tenant="acme", scope=SENDS))
         assert named.json()["errors"][0]["field"] == "workload"
 
 

@@ -26,7 +26,7 @@ from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.receiver.server import RequestLimits
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET
-from tests.producers.runtime.receiver.listener import NOW_MS, Listener, listening, token
+from tests.producers.runtime.receiver.listener import NOW_MS, SENDS, Listener, listening, token
 from tests.producers.runtime.receiver.listener import SECRET as KEY
 
 JSON, LINES = "application/json", "application/x-ndjson"
@@ -221,7 +221,7 @@ def test_every_declared_text_is_taken_and_the_credential_is_the_sender(listen: L
              "endpoint": "chat", "priority": "high", "sender": "edge-1"}  # fmt: skip
     assert {c.name for c in REQUEST_COLUMNS if c.dimension} == texts.keys()
     with listen(key=KEY) as listener:
-        for id_, claims in (("a", {"role": "gateway"}), ("b", {"tenant": "acme"})):
+        for id_, claims in (("a", {"role": "gateway"}), ("b", {"tenant": "acme", "scope": SENDS})):
             body = item(id=id_, queue_ms=40, workload="chat" if id_ == "a" else ..., **texts)
             assert post(listener, body, authorization=token(**claims)).json()["accepted"] == 1
         first, second = (event.batch for event in listener.broker.stored)
@@ -255,7 +255,7 @@ def test_a_workload_may_be_named_and_else_a_rule_names_it(listen: Listen) -> Non
 def test_a_tenants_own_token_pays_for_each_item(listen: Listen) -> None:
     sent = [item(id="a", tenant=...), item(id="b"), item(id="c", tenant="globex"), item(id="d", workload="other")]
     with listen(key=KEY) as listener:
-        answer = post(listener, sent, authorization=token(tenant="acme")).json()
+        answer = post(listener, sent, authorization=token(tenant="acme", scope=SENDS)).json()
         assert [(e["index"], e["field"]) for e in answer["errors"]] == [(2, "tenant"), (3, "workload")]
         assert [(row["id"], row["tenant"]) for row in rows(listener)] == [("a", "acme"), ("b", "acme")]
 
@@ -263,7 +263,7 @@ def test_a_tenants_own_token_pays_for_each_item(listen: Listen) -> None:
 def test_a_token_of_several_tenants_names_one_for_each_item(listen: Listen) -> None:
     sent = [item(id="a"), item(id="b", tenant=...), item(id="c", tenant="initech"), item(id="d", tenant="globex")]
     with listen(key=KEY) as listener:
-        answer = post(listener, sent, authorization=token(tenants=["acme", "globex"])).json()
+        answer = post(listener, sent, authorization=token(tenants=["acme", "globex"], scope=SENDS)).json()
         assert [(e["index"], e["field"]) for e in answer["errors"]] == [(1, "tenant"), (2, "tenant")]
         assert [(row["id"], row["tenant"]) for row in rows(listener)] == [("a", "acme"), ("d", "globex")]
 
@@ -271,7 +271,7 @@ def test_a_token_of_several_tenants_names_one_for_each_item(listen: Listen) -> N
 def test_an_id_is_a_tenants_own(listen: Listen) -> None:
     with listen(key=KEY) as listener:
         for tenant in ("acme", "globex", "acme"):
-            post(listener, item(tenant=...), authorization=token(tenant=tenant))
+            post(listener, item(tenant=...), authorization=token(tenant=tenant, scope=SENDS))
         assert [row["tenant"] for row in rows(listener)] == ["acme", "globex"]
 
 
@@ -283,7 +283,7 @@ def test_a_header_names_the_tenant_only_where_it_is_configured_and_its_sender_ma
     options = {"tenant_header": "X-LLM-D-Inference-Fairness-Id"}
     with listen(options, key=KEY) as listener:
         post(listener, item(id="b", tenant=...), authorization=token(role="gateway"), **header)
-        post(listener, item(id="c", tenant=...), authorization=token(tenant="acme"), **header)
+        post(listener, item(id="c", tenant=...), authorization=token(tenant="acme", scope=SENDS), **header)
         assert [row["tenant"] for row in rows(listener)] == ["globex", "acme"]
         conflict = post(listener, item(id="d"), authorization=token(role="gateway"), **header)
         assert conflict.json()["errors"][0]["field"] == "tenant"

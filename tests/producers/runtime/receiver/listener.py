@@ -28,6 +28,7 @@ from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.runtime.delivery import Delivery
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
+from producers.runtime.receiver.door import Door
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 from producers.runtime.series_totals import SeriesTotals
@@ -37,6 +38,8 @@ NOW_MS = 1_793_491_260_000
 LOOPBACK = "http://127.0.0.1:8788"
 SECRET = "a secret of at least 32 bytes, for tests"
 FAR = 4_000_000_000
+SENDS = "send:requests send:usage"
+"""Scopes of a gateway, for a token that is bound to tenants."""
 EVENTS = events.PATH
 ONE, MANY, JSON = events.ONE, events.MANY, events.JSON
 
@@ -97,7 +100,7 @@ def listening(
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Route] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: DeduplicationWindow | None = None, events_route: Route | None = None,
-    totals: SeriesTotals | None = None,
+    totals: SeriesTotals | None = None, door: Door | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """Yield a receiver with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
@@ -110,14 +113,15 @@ def listening(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     limits = limits or RequestLimits(read_s=HANG_S, ack_s=HANG_S)
-    door = RequestHandler(line, Verifier(key), limits, metrics, clock, recent, node="n1", host=host, totals=totals)
+    handler = RequestHandler(line, Verifier(key), limits, metrics, clock, recent, node="n1", host=host, totals=totals,
+                          door=door)  # fmt: skip
     spool = Spool(folder / "http.db")
     recent.load(spool.checkpoints())
     totals.load(spool.checkpoints())
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))
     try:
-        with TestClient(create_app(door, line, [route, *intakes]), base_url=base_url) as client:
-            yield Listener(client, broker, line, door, registry)
+        with TestClient(create_app(handler, line, [route, *intakes]), base_url=base_url) as client:
+            yield Listener(client, broker, line, handler, registry)
     finally:
         broker.silent, broker.refuses, broker.full = False, "", False
         line.close(HANG_S)

@@ -321,7 +321,9 @@ def test_the_producer_delivers_events_to_kafka_and_ends_on_a_stop(configured: Se
     try:
         assert up.wait(HANG_S)
         with httpx.Client(base_url=addresses[0], timeout=HANG_S) as client:
-            answer = client.post("/api/v1/events", json=[event("1"), event("2")], headers={"Content-Type": MANY})
+            answer = client.post(
+                "/api/v1/events", json=[event("1", time=None), event("2", time=None)], headers={"Content-Type": MANY}
+            )
             assert answer.status_code == 202
             assert len(consume("wattlog.usage.v1", 1)) == 1
             assert client.get("/healthz").json() == {"status": "ok", "waiting_events": 0}
@@ -346,7 +348,7 @@ def test_requests_in_progress_are_answered_on_a_stop(configured: Settings) -> No
     assert up.wait(HANG_S)
     sending = threading.Thread(
         target=lambda: answers.append(
-            httpx.post(f"{addresses[0]}/api/v1/events", json=event(), timeout=HANG_S).status_code
+            httpx.post(f"{addresses[0]}/api/v1/events", json=event(time=None), timeout=HANG_S).status_code
         )
     )
     sending.start()

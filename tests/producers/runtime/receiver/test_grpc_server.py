@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,7 +179,9 @@ def test_the_listener_opens_the_port_that_is_configured(
     try:
         assert up.wait(HANG_S)
         with grpc.insecure_channel(f"127.0.0.1:{ports[0]}", options=[("grpc.enable_http_proxy", 0)]) as channel:
-            request = ExportTraceServiceRequest.FromString(as_protobuf([span()]))
+            now_ns = time.time_ns()
+            new = span(start=now_ns - 10**9, end=now_ns)
+            request = ExportTraceServiceRequest.FromString(as_protobuf([new]))
             assert not TraceServiceStub(channel).Export(request, timeout=HANG_S).partial_success.rejected_spans
         monkeypatch.setenv("WATTLOG_HTTP_GRPC_PORT", str(ports[0]))
         settings = settings.model_copy(update={"data": tmp_path / "other"})

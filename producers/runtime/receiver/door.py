@@ -1,0 +1,67 @@
+"""Door of the listener: what a verified sender may send, and where its requests may land.
+
+Tokens of a request are shares of the energy of a whole workload, everybody's. So only a sender with the scope
+`send:requests` may send them, and where the configuration lists workloads for it, to those. What is old is refused:
+it would change a bill that was final long ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from contracts.callers import Scope
+from contracts.checks import MAX_TEXT
+from contracts.errors import AccessDenied, BadInput
+from contracts.events import Batch, TokenBatch, UsageBatch
+from contracts.workload_names import without_gpus
+from producers.api import ParsedRequest, ReceivedRequest
+
+
+class SenderRule(BaseModel):
+    """The workloads that a sender's requests may land on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1, max_length=MAX_TEXT, description="The credential's name.")
+    workloads: tuple[str, ...] = Field(description="`CLUSTER/WORKLOAD`, which may hold `*` and `?`.")
+
+    @field_validator("workloads")
+    @classmethod
+    def _check_workloads(cls, workloads: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in workloads:
+            if "/" not in pattern:
+                raise ValueError(f"{pattern!r}: give CLUSTER/WORKLOAD, such as 'east/chat' or 'east/*'")
+        return workloads
+
+
+class Door(NamedTuple):
+    """Rules for senders. `max_age_ms` is how long ago an event may have ended; None: any time."""
+
+    senders: Sequence[SenderRule] = ()
+    max_age_ms: int | None = None
+
+    def let_in(self, sent: ReceivedRequest) -> ReceivedRequest:
+        """Return a request with its sender's bounds, by which its route reads it."""
+        listed = [rule.workloads for rule in self.senders if rule.name == sent.caller.name]
+        return sent._replace(
+            oldest_ms=0 if self.max_age_ms is None else sent.now_ms - self.max_age_ms,
+            workloads=[pattern for workloads in listed for pattern in workloads] if listed else None,
+        )
+
+    def check(self, sent: ReceivedRequest, parsed: ParsedRequest) -> None:
+        """Raise AccessDenied (403) for rows that the sender may not send, BadInput for old ones, whatever the route."""
+        for cluster, workload, batch, _ in parsed.batches:
+            if not isinstance(batch, UsageBatch) and not without_gpus(workload):
+                sent.caller.require(Scope.SEND_REQUESTS)
+                if not sent.may_use(cluster, workload):
+                    raise AccessDenied(403, f"The configuration lists no {cluster}/{workload} for this credential.")
+            end_ms = _oldest_end_ms(batch)
+            if end_ms < sent.oldest_ms:
+                raise BadInput("end", end_ms, "is older than the setting max_age_ms allows")
+
+
+def _oldest_end_ms(batch: Batch) -> int:
+    ends_ms = batch.t_end_ms if isinstance(batch, TokenBatch) else batch.t1_ms
+    return int(min(ends_ms))

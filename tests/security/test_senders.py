@@ -1,0 +1,235 @@
+"""Attacks of senders on the bills of others: each is refused by name, and nothing of it is on the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.events import TokenBatch, UsageBatch
+from contracts.settings import Settings
+from producers.runtime.receiver.door import Door, SenderRule
+from producers.runtime.receiver.routes import open_routes
+from tests.producers.frame import environment
+from tests.producers.gateways.payloads import as_json, payload, span
+from tests.producers.runtime.receiver.listener import NOW_MS, SENDS, Listener, listening, token
+from tests.producers.runtime.receiver.listener import SECRET as KEY
+
+CONFIG = """
+[[produce.otel.deployments]]
+model = "llama*"
+workload = "chat"
+[[produce.litellm.deployments]]
+model = "llama*"
+workload = "chat"
+[[produce.requests.deployments]]
+model = "llama*"
+workload = "chat"
+[[produce.otlp.deployments]]
+model = "llama*"
+workload = "chat"
+[[produce.http.requests]]
+event_type = "call"
+fields = { model = "$.model", prompt_tokens = "$.prompt", completion_tokens = "$.completion" }
+[produce.otlp]
+metrics = ["gen_ai.client.token.usage"]
+logs = ["codex.sse_event"]
+[produce.otlp.rules]
+otherwise = "acme"
+"""
+DAY_MS = 86_400_000
+TENANT = {"tenant": "acme"}
+TENANT_GATEWAY = {"tenant": "acme", "scope": SENDS}
+GATEWAY = {"role": "gateway", "iss": "idp", "sub": "gateway-1"}
+OTHER_GATEWAY = {"role": "gateway", "iss": "idp", "sub": "gateway-2"}
+DOOR = Door(max_age_ms=2 * DAY_MS)
+Listen = Callable[..., Any]
+Body = Callable[..., tuple[str, bytes]]
+
+
+@pytest.fixture
+def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
+    (tmp_path / "wattlog.toml").write_text(CONFIG)
+    monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
+
+    @contextmanager
+    def listen(door: Door = DOOR, **more: Any) -> Iterator[Listener]:
+        routes = {route.path: route for route in open_routes(environment(Settings(cluster="east", data=tmp_path)))}
+        events = routes.pop("/api/v1/events")
+        with listening(
+            tmp_path, key=KEY, intakes=list(routes.values()), events_route=events, door=door, **more
+        ) as listener:
+            yield listener
+
+    return listen
+
+
+def post(listener: Listener, claims: Mapping[str, object], path: str, body: bytes) -> Any:
+    kind = "application/cloudevents+json" if path == "/api/v1/events" else "application/json"
+    return listener.client.post(path, content=body, headers={"content-type": kind, "authorization": token(**claims)})
+
+
+def litellm(end_ms: int = NOW_MS, model: str = "llama-3", id: str = "call-1", **more: Any) -> tuple[str, bytes]:
+    times = {"startTime": end_ms / 1000 - 1, "completionStartTime": end_ms / 1000, "endTime": end_ms / 1000}
+    body = payload(id=id, model=model, metadata={"user_api_key_team_id": "acme"}, **times, **more)
+    return "/litellm", json.dumps(body).encode()
+
+
+def traces(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
+    names = {"gen_ai.response.model": model, "gen_ai.request.model": model}
+    times = {"start": (end_ms - 1000) * 10**6, "end": end_ms * 10**6}
+    return "/v1/traces", as_json([span(names) | times])
+
+
+def requests(end_ms: int = NOW_MS, model: str = "llama-3", **more: Any) -> tuple[str, bytes]:
+    item = {"request_id": "call-1", "tenant": "acme", "model": model, "prompt_tokens": 5, "completion_tokens": 5,
+            "start": (end_ms - 1000) / 1000, "end": end_ms / 1000}  # fmt: skip
+    return "/v1/requests", json.dumps([item | more]).encode()
+
+
+def metrics(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
+    attributes = [{"key": "gen_ai.token.type", "value": {"stringValue": "input"}},
+                  {"key": "gen_ai.request.model", "value": {"stringValue": model}}]  # fmt: skip
+    point = {"attributes": attributes, "asInt": "7", "startTimeUnixNano": str((end_ms - 1000) * 10**6),
+             "timeUnixNano": str(end_ms * 10**6)}  # fmt: skip
+    counter = {"name": "gen_ai.client.token.usage",
+               "sum": {"dataPoints": [point], "aggregationTemporality": 1, "isMonotonic": True}}  # fmt: skip
+    return "/v1/metrics", json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [counter]}]}]}).encode()
+
+
+def logs(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
+    texts = {"event.name": "codex.sse_event", "event.kind": "response.completed", "input_token_count": "7",
+             "output_token_count": "7", "model": model}  # fmt: skip
+    attributes = [{"key": name, "value": {"stringValue": text}} for name, text in texts.items()]
+    record = {"timeUnixNano": str(end_ms * 10**6), "attributes": attributes}
+    return "/v1/logs", json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
+
+
+def event_request(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
+    return _event(end_ms, "call", {"model": model, "prompt": 7, "completion": 7})
+
+
+def usage(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
+    return _event(end_ms, "api-call", {})
+
+
+def _event(end_ms: int, kind: str, data: Any) -> tuple[str, bytes]:
+    from contracts.units import rfc3339
+
+    event = {"id": "1", "source": "app", "type": kind, "time": rfc3339(end_ms), "tenant": "acme", "data": data}
+    return "/api/v1/events", json.dumps(event).encode()
+
+
+REQUESTS: list[Body] = [litellm, traces, requests, metrics, logs, event_request]
+"""Every way to send a request."""
+
+
+def places(listener: Listener) -> list[str]:
+    """The workload of each event of requests on the log."""
+    return [f"{e.cluster}/{e.workload}".removeprefix("east/") for e in listener.broker.stored
+            if isinstance(e.batch, TokenBatch)]  # fmt: skip
+
+
+# -- the scope ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", REQUESTS)
+@pytest.mark.parametrize(
+    ("claims", "may"),
+    [(TENANT, False), (TENANT_GATEWAY, True), (GATEWAY, True), (TENANT | {"scope": "send:usage"}, False)],
+)
+def test_requests_that_share_energy_need_the_scope(
+    listen: Listen, body: Body, claims: Mapping[str, object], may: bool
+) -> None:
+    with listen() as listener:
+        answer = post(listener, claims, *body())
+        assert (answer.status_code < 300) is may, answer.text
+        assert places(listener) == (["chat"] if may else [])
+        if not may:
+            assert (answer.status_code, "send:requests" in answer.json()["detail"]) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "workload"),
+    [(lambda: litellm(model="gpt-9", custom_llm_provider="openai", response_cost=0.25), "external/openai"),
+     (lambda: traces(model="unknown-1"), "unmatched/unknown-1"), (lambda: requests(model="x"), "unmatched/x")],
+)  # fmt: skip
+def test_a_tenant_may_send_requests_that_share_no_energy(listen: Listen, body: Body, workload: str) -> None:
+    with listen() as listener:
+        assert post(listener, TENANT, *body()).status_code < 300
+        assert places(listener) == [workload]
+
+
+def test_a_tenants_own_usage_is_taken_and_a_sender_of_requests_alone_sends_none(listen: Listen) -> None:
+    with listen() as listener:
+        assert post(listener, TENANT, *usage()).status_code == 202
+        refused = post(listener, TENANT | {"scope": "send:requests"}, *usage())
+        assert (refused.status_code, "send:usage" in refused.json()["detail"]) == (403, True)
+        [event] = listener.broker.stored
+        assert isinstance(event.batch, UsageBatch)
+
+
+@pytest.mark.parametrize("body", REQUESTS)
+def test_a_gateway_of_other_tenants_sends_nothing_for_this_one(listen: Listen, body: Body) -> None:
+    with listen() as listener:
+        post(listener, {"tenants": ["globex", "initech"], "scope": SENDS}, *body())
+        assert places(listener) == []
+
+
+# -- the workloads that an operator lists ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", REQUESTS)
+@pytest.mark.parametrize(
+    ("listed", "workload"),
+    [(("east/chat",), "chat"), (("east/c*", "west/x"), "chat"), (("east/embed",), "unmatched/llama-3"),
+     ((), "unmatched/llama-3")],
+)  # fmt: skip
+def test_a_rule_places_requests_on_what_is_listed_for_their_sender(
+    listen: Listen, body: Body, listed: tuple[str, ...], workload: str
+) -> None:
+    with listen(Door([SenderRule(name="idp|gateway-1", workloads=listed)])) as listener:
+        assert post(listener, GATEWAY, *body()).status_code < 300
+        # Calls in logs of coding agents run at their makers, unless a rule places them here.
+        assert places(listener) == ["external/openai" if body is logs and workload != "chat" else workload]
+
+
+@pytest.mark.parametrize(
+    ("claims", "workload", "may"),
+    [(GATEWAY, "chat", True), (GATEWAY, "embed", True), (GATEWAY, "victim", False), (GATEWAY, "external/x", True),
+     (OTHER_GATEWAY, "chat", True), (OTHER_GATEWAY, "embed", False)],
+)  # fmt: skip
+def test_a_sender_names_only_workloads_that_the_configuration_names(
+    listen: Listen, claims: Mapping[str, object], workload: str, may: bool
+) -> None:
+    rules = [SenderRule(name="idp|gateway-1", workloads=("east/chat",)),
+             SenderRule(name="idp|gateway-1", workloads=("east/embed",))]  # fmt: skip
+    with listen(Door(rules)) as listener:
+        answer = post(listener, claims, *requests(workload=workload))
+        assert places(listener) == ([workload] if may else [])
+        assert may or answer.json()["errors"][0]["field"] == "workload"
+
+
+# -- the age -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [*REQUESTS, usage])
+@pytest.mark.parametrize(("age_ms", "taken"), [(DAY_MS, True), (2 * DAY_MS + 60_000, False), (90 * DAY_MS, False)])
+def test_what_is_older_than_the_setting_is_refused_by_name(
+    listen: Listen, body: Body, age_ms: int, taken: bool
+) -> None:
+    with listen() as listener:
+        answer = post(listener, GATEWAY, *body(NOW_MS - age_ms))
+        assert bool(listener.broker.stored) is taken
+        assert taken or "max_age_ms" in answer.text
+
+
+def test_an_old_request_is_refused_alone(listen: Listen) -> None:
+    (_, old), (path, new) = requests(NOW_MS - 90 * DAY_MS, request_id="old"), requests()
+    with listen() as listener:
+        answer = post(listener, GATEWAY, path, json.dumps(json.loads(old) + json.loads(new)).encode()).json()
+        assert (answer["accepted"], answer["errors"][0]["index"]) == (1, 0)
