@@ -44,10 +44,14 @@ class DeduplicationWindow:
     """Window of the last `max_identities` identities, to a precision of one part.
 
     `dumped` is the result of an earlier `dump`. Each identity is stored as a digest of 64 bits. Two with the same one
-    would count as one, about once in 10^14 requests. `estimates` are the calls whose tokens were estimated.
+    would count as one, about once in 10^14 requests. `estimates` are the calls whose tokens were estimated. What
+    `older` knows is known here, too.
     """
 
-    def __init__(self, dumped: bytes = b"", max_identities: int = MAX_IDENTITIES) -> None:
+    def __init__(
+        self, dumped: bytes = b"", max_identities: int = MAX_IDENTITIES, older: DeduplicationWindow | None = None
+    ) -> None:
+        self._older = older
         self._max_parts = max(1, max_identities // PART)
         self._parts: deque[tuple[int, list[int]]] = deque([(0, [])])
         """By part: its number, and the digests in it."""
@@ -73,7 +77,7 @@ class DeduplicationWindow:
         return len(self._known)
 
     def has(self, identity: str) -> bool:
-        return _digest(identity) in self._known
+        return _digest(identity) in self._known or (self._older is not None and self._older.has(identity))
 
     def is_estimate(self, identity: str) -> bool:
         return self.estimates.get(_digest(identity)) is not None
@@ -95,6 +99,10 @@ class DeduplicationWindow:
     def dump(self) -> bytes:
         """Return the whole window for a checkpoint; `DeduplicationWindow(dump)` restores it."""
         return np.array([digest for _, digests in self._parts for digest in digests], "<u8").tobytes()
+
+    def names(self) -> list[str]:
+        """Return the names of all checkpoints that a window may have stored."""
+        return [f"{CHECKPOINT_PREFIX}{slot}" for slot in range(self._max_parts + 1)] + self.estimates.names()
 
     def changed_parts(self) -> dict[str, bytes]:
         """Return the parts that changed since `mark_stored`, as checkpoints by name; `load` restores them."""

@@ -96,6 +96,10 @@ class EstimatedCalls:
         """Return all parts as checkpoints by name; `load` restores them."""
         return {self._slot(number): msgspec.msgpack.encode((number, part)) for number, part in self._parts if part}
 
+    def names(self) -> list[str]:
+        """Return the names of all checkpoints that may be stored."""
+        return [self._slot(number) for number in range(PARTS + 1)]
+
     def changed_parts(self) -> dict[str, bytes]:
         """Return the parts that changed since `mark_stored`."""
         return {

@@ -46,10 +46,13 @@ class _Part(msgspec.Struct, array_like=True):
 
 
 class SeriesTotals:
-    """The last total of each series. `since_ns` is when they began to be kept."""
+    """The last total of each series. `since_ns` is when they began to be kept.
 
-    def __init__(self, since_ns: int = 0) -> None:
-        self.since_ns = since_ns
+    A series that is not among them goes on from its total in `older`.
+    """
+
+    def __init__(self, since_ns: int = 0, older: SeriesTotals | None = None) -> None:
+        self.since_ns, self._older = since_ns, older
         self._parts: list[OrderedDict[int, SeriesTotal]] = [OrderedDict() for _ in range(PARTS)]
         self._changed: set[int] = set()
 
@@ -67,6 +70,11 @@ class SeriesTotals:
 
     def get(self, series: int) -> SeriesTotal | None:
         return self._parts[series % PARTS].get(series)
+
+    def last(self, series: int) -> SeriesTotal | None:
+        """Return the total that a series goes on from."""
+        own = self.get(series)
+        return self._older.last(series) if own is None and self._older is not None else own
 
     def fits(self, changes: TotalChanges) -> bool:
         """Return whether each series still has the total that its change began with."""
@@ -90,6 +98,10 @@ class SeriesTotals:
                 part.pop(series, None)
             else:
                 part[series] = old
+
+    def names(self) -> list[str]:
+        """Return the names of all checkpoints that may be stored."""
+        return [f"{CHECKPOINT_PREFIX}{number}" for number in range(PARTS)]
 
     def changed_parts(self) -> dict[str, bytes]:
         """Return the parts that changed since `mark_stored`, as checkpoints by name; `load` restores them."""
@@ -117,7 +129,7 @@ class SeriesTrial:
         of it was counted before is unknown. A total that fell, or another start, is a counter that began again.
         """
         old = self._totals.get(series)
-        last = self.changes[series][1] if series in self.changes else old
+        last = self.changes[series][1] if series in self.changes else self._totals.last(series)
         if last is not None and now.time_ns <= last.time_ns:
             return None
         self.changes[series] = (old, now)
@@ -130,7 +142,7 @@ class SeriesTrial:
 
     def is_repeated(self, series: int, now: SeriesTotal) -> bool:
         """Return whether a total of this series and time was seen before."""
-        last = self._totals.get(series)
+        last = self._totals.last(series)
         return last is not None and now.time_ns <= last.time_ns
 
 

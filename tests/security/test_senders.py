@@ -12,7 +12,7 @@ import pytest
 
 from contracts.events import TokenBatch, UsageBatch
 from contracts.settings import Settings
-from producers.runtime.receiver.door import Door, SenderRule
+from producers.runtime.receiver.door import Door, SenderRule, origin_of
 from producers.runtime.receiver.routes import open_routes
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import as_json, payload, span
@@ -233,3 +233,54 @@ def test_an_old_request_is_refused_alone(listen: Listen) -> None:
     with listen() as listener:
         answer = post(listener, GATEWAY, path, json.dumps(json.loads(old) + json.loads(new)).encode()).json()
         assert (answer["accepted"], answer["errors"][0]["index"]) == (1, 0)
+
+
+# -- A suppresses B ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", REQUESTS)
+@pytest.mark.parametrize("attacker", [OTHER_GATEWAY, TENANT_GATEWAY, TENANT])
+def test_a_call_that_another_sender_posted_first_counts_for_its_gateway(
+    listen: Listen, body: Body, attacker: Mapping[str, object]
+) -> None:
+    with listen() as listener:
+        post(listener, attacker, *body())
+        before = len(places(listener))
+        for _ in range(2):  # A copy of the same sender counts once.
+            assert post(listener, GATEWAY, *body()).status_code < 300
+        assert len(places(listener)) == before + 1
+    with listen() as listener:  # And in the next run.
+        assert post(listener, GATEWAY, *body()).status_code < 300
+        assert len(places(listener)) == 0
+
+
+def test_a_tenant_that_knows_the_ids_of_its_usage_takes_none_of_it_off_its_bill(listen: Listen) -> None:
+    from streams.core.usage_batch import identities
+
+    with listen() as listener:
+        for claims in (TENANT, GATEWAY, GATEWAY):
+            assert post(listener, claims, *usage()).status_code == 202
+        rows = [identities(event) for event in listener.broker.stored]
+        assert (rows[0] == rows[1], rows[1] == rows[2]) == (False, True)
+
+
+# -- tracing back ------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_on_the_log_says_who_sent_it(listen: Listen) -> None:
+    with listen() as listener:
+        for body in (*REQUESTS, usage):
+            assert post(listener, GATEWAY, *body()).status_code < 300
+        batches = [event.batch for event in listener.broker.stored]
+        assert {sender for b in batches if isinstance(b, TokenBatch) for sender in b.sender} == {"idp|gateway-1"}
+        assert {origin for b in batches if isinstance(b, UsageBatch) for origin in b.origin} == {"idp|gateway-1 app"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("a", "b c"), ("a b", "c")), (("a", "x" * 253), ("a", "x" * 252)), (("n" * 253, "x"), ("n" * 252, "x")),
+     (("a%20b", "c"), ("a b", "c"))],
+)  # fmt: skip
+def test_no_two_senders_make_the_same_origin(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert origin_of(*one) != origin_of(*other)
+    assert max(map(len, (origin_of(*one), origin_of(*other)))) <= 253

@@ -26,13 +26,15 @@ from producers.runtime.deduplication import MARK, DeduplicationWindow
 from producers.runtime.event_sequence import Sequencer
 from producers.runtime.outbox import Outbox
 from producers.runtime.receiver.problems import RETRY_S, Rejected
-from producers.runtime.series_totals import SeriesTotals
+from producers.runtime.receiver.sender_memories import SenderMemories, SenderMemory
 from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
 
 MAX_SOURCES = 20_000
-"""Maximum number of event sources (workloads) of one run."""
+"""Maximum number of event sources (workloads) of a sender in one run."""
+MAX_COUNTED_SENDERS = 1_000
+"""Senders whose sources are counted apart; those of further ones are counted together."""
 _MAX_REQUESTS = 256
 """Maximum number of requests that one transaction stores."""
 _IDLE_S, _SLOWEST_S, _QUICKEST_S = 0.5, 0.1, 0.002
@@ -61,14 +63,16 @@ class PendingRequest:
     """Request that waits for the acknowledgement of its messages.
 
     `answer` is called with None when the brokers have acknowledged all of them, else with the error. `identities` are
-    new to the deduplication window; `changes` are a trial's. With `has_repeats`, some items arrived before: then the
+    new to the sender's memory; `changes` are a trial's. With `has_repeats`, some items arrived before: then the
     request also waits for all messages that were stored before it.
     """
 
     def __init__(
         self, messages: Sequence[Outgoing], answer: Callable[[WattlogError | None], None],
-        identities: Sequence[str] = (), has_repeats: bool = False, changes: Changes = (),
+        identities: Sequence[str] = (), has_repeats: bool = False, changes: Changes = (), sender: str = "",
+        memory: SenderMemory | None = None,
     ) -> None:  # fmt: skip
+        self.sender, self.memory = sender, memory
         self.messages, self.answer, self.identities, self.has_repeats = messages, answer, identities, has_repeats
         self.changes = [(store, values) for store, values in changes if values]
         self.left = len(messages) + (1 if has_repeats else 0)
@@ -89,15 +93,14 @@ class DeliveryQueue:
 
     def __init__(
         self, clock: Clock, *, max_waiting: int, max_sources: int = MAX_SOURCES,
-        on_resent: Callable[[int], None] = lambda _: None, window: DeduplicationWindow | None = None,
-        totals: SeriesTotals | None = None,
+        on_resent: Callable[[int], None] = lambda _: None, memories: SenderMemories | None = None,
     ) -> None:  # fmt: skip
-        self._window = DeduplicationWindow() if window is None else window
-        self._totals = SeriesTotals() if totals is None else totals
+        self._memories = SenderMemories() if memories is None else memories
         self._clock, self._max_waiting, self._max_sources = clock, max_waiting, max_sources
         self._on_resent = on_resent
         self._numbers = Sequencer(clock.wall_ms())
-        self._sources: set[str] = set()
+        self._sources: dict[str, set[str]] = {}
+        """By sender."""
         self._inbox: queue.SimpleQueue[PendingRequest] = queue.SimpleQueue()
         self._due: dict[int, PendingRequest] = {}
         self._followers: list[tuple[int, PendingRequest]] = []
@@ -137,6 +140,8 @@ class DeliveryQueue:
         *,
         has_repeats: bool = False,
         changes: Changes = (),
+        sender: str = "",
+        memory: SenderMemory | None = None,
     ) -> None:
         """Return when the brokers have acknowledged these messages; with `has_repeats`, all earlier messages too.
 
@@ -155,7 +160,7 @@ class DeliveryQueue:
             with suppress(RuntimeError):  # The event loop has ended, and with it the request.
                 loop.call_soon_threadsafe(_resolve, answered, error)
 
-        self._inbox.put(PendingRequest(messages, answer, identities, has_repeats, changes))
+        self._inbox.put(PendingRequest(messages, answer, identities, has_repeats, changes, sender, memory))
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
@@ -266,28 +271,27 @@ class DeliveryQueue:
         for request in requests:
             try:
                 self.check_room(len(request.messages), accepted=len(messages))
-                self._add_sources({message.source for message in request.messages})
-                self._check_identities(request)
+                self._add_sources(request.sender, {message.source for message in request.messages})
+                window = self._window_of(request)
             except Rejected as error:
                 request.answer(error)
                 continue
             accepted.append(request)
-            self._window.add(request.identities)
+            window.add(request.identities)
             for store, values in request.changes:
                 store.apply(values)
             for message in request.messages:
                 event_numbers.append((message.source, self._numbers.next(message.source, message.topic)))
                 messages.append(message.renumber(self._numbers.epoch, event_numbers[-1][1]))
         try:
-            checkpoints = self._window.changed_parts() | self._totals.changed_parts()
+            checkpoints = self._memories.changed_parts()
             spool_numbers = outbox.offer(messages, checkpoints) if messages or checkpoints else range(0)
-            self._window.mark_stored()
-            self._totals.mark_stored()
+            self._memories.mark_stored()
         except WattlogError as error:
             for source, seq in reversed(event_numbers):
                 self._numbers.take_back(source, seq)
             for request in reversed(accepted):
-                self._window.forget(request.identities)
+                self._memories.of(request.sender).window.forget(request.identities)
                 for store, values in request.changes:
                     store.undo(values)
                 request.answer(error)
@@ -302,25 +306,34 @@ class DeliveryQueue:
             if not request.left:
                 request.answer(None)
 
-    def _check_identities(self, request: PendingRequest) -> None:
-        """Raise Rejected (503) for what another request added or changed while this one was parsed.
-
-        When the client sends the request again, that item is skipped.
+    def _window_of(self, request: PendingRequest) -> DeduplicationWindow:
+        """Return the window of a request's sender. Raises Rejected (503) for what another of its requests added or
+        changed while this one was parsed: when the client sends the request again, that item is skipped.
         """
+        memory = self._memories.of(request.sender) if request.memory is None else request.memory
         items = (identity for identity in request.identities if not identity.startswith(MARK))
-        if any(map(self._window.has, items)) or not all(store.fits(values) for store, values in request.changes):
+        fits = not any(map(memory.window.has, items)) and all(store.fits(values) for store, values in request.changes)
+        if fits and (request.identities or request.changes):
+            fits = self._memories.keep(request.sender, memory)
+        if not fits:
             raise Rejected(
                 503, "under-way", "Another request has just brought some of this; send it again, it counts once.",
                 retry_s=1,
             )  # fmt: skip
+        return memory.window
 
-    def _add_sources(self, sources: set[str]) -> None:
-        if len(self._sources | sources) > self._max_sources:
+    def _add_sources(self, sender: str, sources: set[str]) -> None:
+        """Note a sender's sources. Raises Rejected (503) for too many of its own; other senders are not concerned."""
+        if sender not in self._sources and len(self._sources) >= MAX_COUNTED_SENDERS:
+            sender = ""
+        own = self._sources.setdefault(sender, set())
+        if len(own | sources) > self._max_sources:
             raise Rejected(
-                503, "too-many-workloads", f"This run has seen {self._max_sources:,} workloads, and takes no more; "
-                "are ids used as names of workloads?",
+                503, "too-many-workloads", f"This run has seen {self._max_sources:,} workloads of this sender, and "
+                "takes no more; are ids used as names of workloads?",
+                log_text=f"{self._max_sources:,} workloads of {sender!r}: are ids used as names of workloads?",
             )  # fmt: skip
-        self._sources |= sources
+        own |= sources
 
 
 def _count_down(request: PendingRequest) -> None:

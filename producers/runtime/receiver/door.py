@@ -8,16 +8,23 @@ it would change a bill that was final long ago.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from typing import NamedTuple
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from contracts.callers import Scope
+from contracts.callers import Caller, Scope
 from contracts.checks import MAX_TEXT
 from contracts.errors import AccessDenied, BadInput
 from contracts.events import Batch, TokenBatch, UsageBatch
 from contracts.workload_names import without_gpus
 from producers.api import ParsedRequest, ReceivedRequest
+
+_PART_CHARS = (MAX_TEXT - 1) // 2
+_PLAIN = "|:/@,"
+"""Characters of a name that its origin keeps, beside letters, digits and `_.-~`."""
 
 
 class SenderRule(BaseModel):
@@ -50,8 +57,11 @@ class Door(NamedTuple):
             workloads=[pattern for workloads in listed for pattern in workloads] if listed else None,
         )
 
-    def check(self, sent: ReceivedRequest, parsed: ParsedRequest) -> None:
-        """Raise AccessDenied (403) for rows that the sender may not send, BadInput for old ones, whatever the route."""
+    def checked(self, sent: ReceivedRequest, parsed: ParsedRequest) -> ParsedRequest:
+        """Return what a body says, with the sender's name in the origins of its usage.
+
+        Raises AccessDenied (403) for rows that the sender may not send, BadInput for old ones, whatever the route.
+        """
         for cluster, workload, batch, _ in parsed.batches:
             if not isinstance(batch, UsageBatch) and not without_gpus(workload):
                 sent.caller.require(Scope.SEND_REQUESTS)
@@ -60,6 +70,33 @@ class Door(NamedTuple):
             end_ms = _oldest_end_ms(batch)
             if end_ms < sent.oldest_ms:
                 raise BadInput("end", end_ms, "is older than the setting max_age_ms allows")
+        if not sent.caller.name:
+            return parsed
+        return parsed._replace(
+            batches=[item._replace(batch=_signed(item.batch, sent.caller)) for item in parsed.batches]
+        )
+
+
+def _signed(batch: Batch, caller: Caller) -> Batch:
+    """Return usage whose origins begin with the sender's name: its rows are copies of none that another sends."""
+    if not isinstance(batch, UsageBatch):
+        return batch
+    origins = batch.origin or ("",) * len(batch)
+    return replace(batch, origin=tuple(origin_of(caller.name, origin) for origin in origins))
+
+
+def origin_of(sender: str, origin: str) -> str:
+    """Return the origin of a row of usage: its sender's name, percent-encoded, a space, and what the sender calls it.
+
+    A long part is cut and ends with a digest, so that different ones stay different.
+    """
+    return f"{_cut(quote(sender, safe=_PLAIN))} {_cut(origin)}"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _PART_CHARS:
+        return text
+    return f"{text[: _PART_CHARS - 33]}~{blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 def _oldest_end_ms(batch: Batch) -> int:

@@ -15,14 +15,13 @@ from contracts import codec
 from contracts.connection_bounds import HEAD_BYTES, KEEP_ALIVE_S, TURN_S, ConnectionBounds, bounded_protocol
 from contracts.errors import BadSetting, Unavailable
 from producers.api import Environment, Listener
-from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.delivery import Broker, Delivery
 from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.outbox import open_broker, open_spool
 from producers.runtime.publisher import OnDelivery
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.routes import open_routes
-from producers.runtime.series_totals import SeriesTotals
+from producers.runtime.receiver.sender_memories import SenderMemories
 
 if TYPE_CHECKING:
     from producers.runtime.receiver.grpc_server import OtlpGrpcServer
@@ -46,22 +45,21 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     from producers.runtime.receiver.metrics import ReceiverMetrics
     from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 
-    routes, window = open_routes(environment), DeduplicationWindow()
-    totals = SeriesTotals(environment.clock.wall_ms() * 1_000_000)
+    routes = open_routes(environment)
+    memories = SenderMemories(now_ns=lambda: environment.clock.wall_ms() * 1_000_000)
     metrics = ReceiverMetrics(environment.metrics)
     limits = RequestLimits(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
     delivery_queue = DeliveryQueue(
-        environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, window=window,
-        totals=totals,
-    )  # fmt: skip
+        environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, memories=memories
+    )
     metrics.waiting.set_function(lambda: delivery_queue.waiting)
     handler = RequestHandler(
-        delivery_queue, listener.verifier, limits, metrics, environment.clock, window, node=environment.node,
-        host=listener.host, totals=totals, door=Door(listener.senders, environment.settings.max_age_ms),
+        delivery_queue, listener.verifier, limits, metrics, environment.clock, memories, node=environment.node,
+        host=listener.host, door=Door(listener.senders, environment.settings.max_age_ms),
     )  # fmt: skip
     with (
         closing(_bind(listener.host, listener.port)) as sock,
-        _sending(name, environment, delivery_queue, (window, totals), kafka),
+        _sending(name, environment, delivery_queue, memories, kafka),
     ):
         serve_metrics(environment.settings, environment.metrics)
         host, port = sock.getsockname()[:2]
@@ -105,16 +103,15 @@ class _FailureWatch:
 
 @contextmanager
 def _sending(
-    name: str, environment: Environment, delivery_queue: DeliveryQueue,
-    memories: tuple[DeduplicationWindow, SeriesTotals], kafka: Mapping[str, object],
+    name: str, environment: Environment, delivery_queue: DeliveryQueue, memories: SenderMemories,
+    kafka: Mapping[str, object],
 ) -> Iterator[None]:  # fmt: skip
     """Open the queue's spool and client, and run its thread."""
     with (
         open_spool(environment.settings, name) as spool,
         open_broker(environment, {**_LOW_LATENCY, **kafka}, block_s=_BLOCK_S) as publisher,
     ):
-        for memory in memories:
-            memory.load(spool.checkpoints())
+        memories.load(spool.checkpoints())
         delivery = Delivery(spool, _FailureWatch(publisher, delivery_queue), on_acknowledged=delivery_queue.acknowledge)
         delivery_queue.start(delivery)
         try:

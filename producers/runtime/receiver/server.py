@@ -22,7 +22,7 @@ from contracts.callers import Caller
 from contracts.errors import AccessDenied, Unavailable, WattlogError
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
 from producers.runtime.clock import Clock
-from producers.runtime.deduplication import REPEATED, DeduplicationTrial, DeduplicationWindow
+from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.rare_log import RareLog
 from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
@@ -33,9 +33,9 @@ from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.parsers import ParserPool
 from producers.runtime.receiver.problems import Rejected
+from producers.runtime.receiver.sender_memories import SenderMemories, memory_name
 from producers.runtime.receiver.sender_shares import SenderShares
 from producers.runtime.refusals import ItemRefusal
-from producers.runtime.series_totals import SeriesTotals
 from producers.runtime.spool import Outgoing
 
 log = logging.getLogger(__name__)
@@ -65,13 +65,12 @@ class RequestHandler:
 
     def __init__(
         self, delivery_queue: DeliveryQueue, verifier: Verifier, limits: RequestLimits, metrics: ReceiverMetrics,
-        clock: Clock, window: DeduplicationWindow, *, node: str, host: str, totals: SeriesTotals | None = None,
+        clock: Clock, memories: SenderMemories, *, node: str, host: str,
         door: Door | None = None,
     ) -> None:  # fmt: skip
         self._door = Door() if door is None else door
-        self._totals = SeriesTotals() if totals is None else totals
         self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
-        self._metrics, self._window = metrics, window
+        self._metrics, self._memories = metrics, memories
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
         self._shares = SenderShares(
             limits.requests, limits.buffered_bytes, metrics.in_flight.set, alone=verifier.open
@@ -167,11 +166,13 @@ class RequestHandler:
         self._delivery_queue.check_room()
         with self._shares.request(sender):
             begun_ms = self._clock.monotonic_ms()
-            trial = DeduplicationTrial(self._window, self._totals)
+            name = memory_name(sent.caller)
+            memory = self._memories.of(name)
+            trial = DeduplicationTrial(*memory)
             sent, parsed, messages = await self._parsers.run(sender, self._parse, route, sent, trial, packed)
             await self._delivery_queue.send(
                 messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,
-                changes=trial.changes,
+                changes=trial.changes, sender=name, memory=memory,
             )  # fmt: skip
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))
@@ -199,7 +200,7 @@ class RequestHandler:
         except Exception as error:  # Of any class. The body may hold a prompt: the log must not quote it.
             detail = f"The body of {len(sent.body):,} bytes cannot be read ({type(error).__name__})."
             raise Rejected(400, "unreadable", detail) from error
-        self._door.check(sent, parsed)
+        parsed = self._door.checked(sent, parsed)
         return sent._replace(body=b""), parsed, unnumbered_messages(route.kind, self._node, parsed.batches)
 
     async def _body(self, request: Request, headers: dict[str, str], hold: Callable[[int], None]) -> tuple[bytes, bool]:

@@ -25,7 +25,9 @@ from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
 from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.routes import open_routes
+from producers.runtime.receiver.sender_memories import SenderMemories, SenderMemory
 from producers.runtime.receiver.server import RequestLimits
+from producers.runtime.series_totals import SeriesTotals
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import SECRET, as_json, as_protobuf, payload, span
 from tests.producers.runtime.receiver.listener import NOW_MS, SENDS, Listener, UsageBroker, listening, token
@@ -279,7 +281,9 @@ class FakeQueue:
 
 def test_calls_that_the_full_disk_refused_may_be_sent_again(listen: Listen) -> None:
     recent, queue, outcomes = DeduplicationWindow(), FakeQueue(), list[WattlogError | None]()
-    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, window=recent)
+    line = DeliveryQueue(
+        FixedWallClock(NOW_MS), max_waiting=10, memories=SenderMemories(SenderMemory(recent, SeriesTotals()))
+    )
     line.start(queue, threaded=False)
     recent.add(["a"])
     queue.full = True
@@ -295,7 +299,9 @@ def test_calls_that_the_full_disk_refused_may_be_sent_again(listen: Listen) -> N
 
 def test_the_same_call_in_two_requests_at_once_counts_once(listen: Listen) -> None:
     recent, queue, outcomes = DeduplicationWindow(), FakeQueue(), list[WattlogError | None]()
-    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=10, window=recent)
+    line = DeliveryQueue(
+        FixedWallClock(NOW_MS), max_waiting=10, memories=SenderMemories(SenderMemory(recent, SeriesTotals()))
+    )
     line.start(queue, threaded=False)
     for _ in range(2):
         line._inbox.put(PendingRequest(build(), outcomes.append, ["a"]))

@@ -30,6 +30,7 @@ from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.door import Door
 from producers.runtime.receiver.metrics import ReceiverMetrics
+from producers.runtime.receiver.sender_memories import SenderMemories, SenderMemory
 from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 from producers.runtime.series_totals import SeriesTotals
 from producers.runtime.spool import Spool
@@ -107,17 +108,17 @@ def listening(
     metrics = ReceiverMetrics(registry)
     recent = DeduplicationWindow() if recent is None else recent
     totals = SeriesTotals() if totals is None else totals
-    line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, window=recent, totals=totals)
+    memories = SenderMemories(SenderMemory(recent, totals))
+    line = DeliveryQueue(clock, max_waiting=max_waiting, on_resent=metrics.resent.inc, memories=memories)
     meters = MeterRules(rules, workload="external", unknown=unknown)
     route = events_route or events.cloudevents_route(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     limits = limits or RequestLimits(read_s=HANG_S, ack_s=HANG_S)
-    handler = RequestHandler(line, Verifier(key), limits, metrics, clock, recent, node="n1", host=host, totals=totals,
+    handler = RequestHandler(line, Verifier(key), limits, metrics, clock, memories, node="n1", host=host,
                           door=door)  # fmt: skip
     spool = Spool(folder / "http.db")
-    recent.load(spool.checkpoints())
-    totals.load(spool.checkpoints())
+    memories.load(spool.checkpoints())
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))
     try:
         with TestClient(create_app(handler, line, [route, *intakes]), base_url=base_url) as client:

@@ -149,6 +149,20 @@ def test_concurrent_requests_are_stored_together_and_answered_each(tmp_path: Pat
     spool.close()
 
 
+def test_a_sender_with_too_many_workloads_leaves_room_for_others(tmp_path: Path) -> None:
+    spool, broker, answers = Spool(tmp_path / "s.db"), UsageBroker(), list[Any]()
+    line = DeliveryQueue(FixedWallClock(NOW_MS), max_waiting=100, max_sources=1)
+    line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge), threaded=False)
+    for workload, sender in (("a", "x"), ("b", "x"), ("b", "y"), ("a", "x")):
+        request = order(workload, workload, answers)
+        request.sender = sender
+        line._inbox.put(request)
+    line.close()
+    assert [answer.kind if answer else None for answer in answers] == ["too-many-workloads", None, None, None]
+    assert "'x'" in answers[0].log_text
+    spool.close()
+
+
 def test_requests_without_room_together_are_refused_with_a_retry(tmp_path: Path) -> None:
     """413 would be final: exporters drop what got it."""
     spool, broker, answers = Spool(tmp_path / "s.db"), UsageBroker(), list[Any]()
