@@ -47,6 +47,7 @@ from producers.common.prometheus_text import PrometheusPage
 from producers.gpu.evidence import GpuMeasurement
 from producers.gpu.readings import GpuReading
 from producers.recordings.base import Recording
+from producers.runtime.call_bounds import NO_BOUNDS, CallBounds
 from producers.runtime.clock import Clock
 from producers.runtime.config import ProducerConfig
 from producers.runtime.deduplication import DeduplicationTrial
@@ -282,6 +283,8 @@ class Listener(NamedTuple):
     ack_timeout_s: float
     grpc_port: int | None = None
     """Port of OTLP over gRPC, None for none."""
+    max_tokens_per_s: int | None = None
+    """Most tokens per second of a request, and of a sender on a workload; None: no bound."""
     senders: Sequence[Any] = ()
     """Rules of senders: `producers.runtime.receiver.door.SenderRule`."""
 
@@ -295,8 +298,8 @@ class ReceivedRequest(NamedTuple):
     caller: Caller
     now_ms: int
     """Time of arrival in UTC epoch ms: the time of events that have none."""
-    oldest_ms: int = 0
-    """What ended before (UTC epoch ms) is refused."""
+    bounds: CallBounds = NO_BOUNDS
+    """Beyond, an item is refused."""
     workloads: Sequence[str] | None = None
     """Patterns of `cluster/workload` that the configuration lists for this sender; None where it lists none."""
 

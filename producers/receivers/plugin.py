@@ -21,6 +21,10 @@ from producers.runtime.config import ProducerConfig, load_options
 from producers.runtime.receiver.auth import Verifier, check_exposure
 from producers.runtime.receiver.door import SenderRule
 from producers.runtime.receiver.routes import open_routes
+from producers.servers.token_limits import DEFAULT_GPUS, PER_GPU
+
+DEFAULT_TOKENS_PER_S = max(PER_GPU.values()) * DEFAULT_GPUS
+"""What a node of the fastest GPUs cannot exceed."""
 
 
 def _number(value: object) -> object:
@@ -55,6 +59,10 @@ class HttpConfig(ProducerConfig):
     senders: tuple[SenderRule, ...] = Field(
         (), description="Workloads that a sender's requests may land on, by its credential's name."
     )
+    max_tokens_per_s: int = Field(
+        DEFAULT_TOKENS_PER_S, ge=1, le=10**12,
+        description="Most tokens per second of one request, and of a sender on a workload; beyond, they are refused.",
+    )  # fmt: skip
     unknown_types: Literal["count", "refuse"] = Field(
         "count", description="Events of a type without a meter: counted on one of that name, or refused."
     )
@@ -85,6 +93,7 @@ def build(options: HttpConfig, environment: Environment) -> Listener:
         ack_timeout_s=options.ack_timeout_s,
         grpc_port=options.grpc_port,
         senders=options.senders,
+        max_tokens_per_s=options.max_tokens_per_s,
     )
 
 

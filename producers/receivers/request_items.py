@@ -86,7 +86,7 @@ class ItemReader:
                 fields.setdefault(name, fields[alias])
         tenant = self._tenant(fields, sent)
         start_ms, first_ms, end_ms = _times(fields)
-        check_end_ms(end_ms, latest_ms, sent.oldest_ms)
+        check_end_ms(end_ms, latest_ms, sent.bounds.oldest_ms)
         columns: dict[str, Any] = _tokens(fields)
         columns |= {name: _number(name, fields[name]) for name in _NUMBERS if name in fields}
         columns |= {name: _text(fields, name) for name in _TEXTS if name in fields}
@@ -102,6 +102,7 @@ class ItemReader:
             api_base=_address(_text(fields, "api_base")),
             **columns,
         )
+        sent.bounds.check(row)
         return RequestItem(row, *self._place(fields, sent, trusted=trusted_place or not sent.caller.name))
 
     def _tenant(self, fields: Mapping[str, Any], sent: ReceivedRequest) -> str:

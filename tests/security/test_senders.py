@@ -12,7 +12,7 @@ import pytest
 
 from contracts.events import TokenBatch, UsageBatch
 from contracts.settings import Settings
-from producers.runtime.receiver.door import Door, SenderRule, origin_of
+from producers.runtime.receiver.door import SenderRule, SenderRules, origin_of
 from producers.runtime.receiver.routes import open_routes
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import as_json, payload, span
@@ -46,7 +46,7 @@ TENANT = {"tenant": "acme"}
 TENANT_GATEWAY = {"tenant": "acme", "scope": SENDS}
 GATEWAY = {"role": "gateway", "iss": "idp", "sub": "gateway-1"}
 OTHER_GATEWAY = {"role": "gateway", "iss": "idp", "sub": "gateway-2"}
-DOOR = Door(max_age_ms=2 * DAY_MS)
+DOOR = SenderRules(max_age_ms=2 * DAY_MS)
 Listen = Callable[..., Any]
 Body = Callable[..., tuple[str, bytes]]
 
@@ -57,7 +57,7 @@ def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
     monkeypatch.setenv("WATTLOG_CONFIG", str(tmp_path / "wattlog.toml"))
 
     @contextmanager
-    def listen(door: Door = DOOR, **more: Any) -> Iterator[Listener]:
+    def listen(door: SenderRules = DOOR, **more: Any) -> Iterator[Listener]:
         routes = {route.path: route for route in open_routes(environment(Settings(cluster="east", data=tmp_path)))}
         events = routes.pop("/api/v1/events")
         with listening(
@@ -79,8 +79,9 @@ def litellm(end_ms: int = NOW_MS, model: str = "llama-3", id: str = "call-1", **
     return "/litellm", json.dumps(body).encode()
 
 
-def traces(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
-    names = {"gen_ai.response.model": model, "gen_ai.request.model": model}
+def traces(end_ms: int = NOW_MS, model: str = "llama-3", completion_tokens: int = 5) -> tuple[str, bytes]:
+    names = {"gen_ai.response.model": model, "gen_ai.request.model": model,
+             "gen_ai.usage.output_tokens": completion_tokens}  # fmt: skip
     times = {"start": (end_ms - 1000) * 10**6, "end": end_ms * 10**6}
     return "/v1/traces", as_json([span(names) | times])
 
@@ -91,26 +92,26 @@ def requests(end_ms: int = NOW_MS, model: str = "llama-3", **more: Any) -> tuple
     return "/v1/requests", json.dumps([item | more]).encode()
 
 
-def metrics(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
+def metrics(end_ms: int = NOW_MS, model: str = "llama-3", tokens: int = 7) -> tuple[str, bytes]:
     attributes = [{"key": "gen_ai.token.type", "value": {"stringValue": "input"}},
                   {"key": "gen_ai.request.model", "value": {"stringValue": model}}]  # fmt: skip
-    point = {"attributes": attributes, "asInt": "7", "startTimeUnixNano": str((end_ms - 1000) * 10**6),
+    point = {"attributes": attributes, "asInt": str(tokens), "startTimeUnixNano": str((end_ms - 1000) * 10**6),
              "timeUnixNano": str(end_ms * 10**6)}  # fmt: skip
     counter = {"name": "gen_ai.client.token.usage",
                "sum": {"dataPoints": [point], "aggregationTemporality": 1, "isMonotonic": True}}  # fmt: skip
     return "/v1/metrics", json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [counter]}]}]}).encode()
 
 
-def logs(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
+def logs(end_ms: int = NOW_MS, model: str = "llama-3", tokens: int = 7) -> tuple[str, bytes]:
     texts = {"event.name": "codex.sse_event", "event.kind": "response.completed", "input_token_count": "7",
-             "output_token_count": "7", "model": model}  # fmt: skip
+             "output_token_count": str(tokens), "model": model}  # fmt: skip
     attributes = [{"key": name, "value": {"stringValue": text}} for name, text in texts.items()]
     record = {"timeUnixNano": str(end_ms * 10**6), "attributes": attributes}
     return "/v1/logs", json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
 
 
-def event_request(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
-    return _event(end_ms, "call", {"model": model, "prompt": 7, "completion": 7})
+def event_request(end_ms: int = NOW_MS, model: str = "llama-3", tokens: int = 7) -> tuple[str, bytes]:
+    return _event(end_ms, "call", {"model": model, "prompt": 7, "completion": tokens})
 
 
 def usage(end_ms: int = NOW_MS, model: str = "llama-3") -> tuple[str, bytes]:
@@ -192,7 +193,7 @@ def test_a_gateway_of_other_tenants_sends_nothing_for_this_one(listen: Listen, b
 def test_a_rule_places_requests_on_what_is_listed_for_their_sender(
     listen: Listen, body: Body, listed: tuple[str, ...], workload: str
 ) -> None:
-    with listen(Door([SenderRule(name="idp|gateway-1", workloads=listed)])) as listener:
+    with listen(SenderRules([SenderRule(name="idp|gateway-1", workloads=listed)])) as listener:
         assert post(listener, GATEWAY, *body()).status_code < 300
         # Calls in logs of coding agents run at their makers, unless a rule places them here.
         assert places(listener) == ["external/openai" if body is logs and workload != "chat" else workload]
@@ -208,7 +209,7 @@ def test_a_sender_names_only_workloads_that_the_configuration_names(
 ) -> None:
     rules = [SenderRule(name="idp|gateway-1", workloads=("east/chat",)),
              SenderRule(name="idp|gateway-1", workloads=("east/embed",))]  # fmt: skip
-    with listen(Door(rules)) as listener:
+    with listen(SenderRules(rules)) as listener:
         answer = post(listener, claims, *requests(workload=workload))
         assert places(listener) == ([workload] if may else [])
         assert may or answer.json()["errors"][0]["field"] == "workload"
@@ -218,14 +219,14 @@ def test_a_sender_names_only_workloads_that_the_configuration_names(
 
 
 @pytest.mark.parametrize("body", [*REQUESTS, usage])
-@pytest.mark.parametrize(("age_ms", "taken"), [(DAY_MS, True), (2 * DAY_MS + 60_000, False), (90 * DAY_MS, False)])
-def test_what_is_older_than_the_setting_is_refused_by_name(
-    listen: Listen, body: Body, age_ms: int, taken: bool
+@pytest.mark.parametrize(("age_ms", "counts"), [(DAY_MS, True), (2 * DAY_MS + 60_000, False), (90 * DAY_MS, False)])
+def test_an_event_older_than_the_setting_is_refused_by_name(
+    listen: Listen, body: Body, age_ms: int, counts: bool
 ) -> None:
     with listen() as listener:
         answer = post(listener, GATEWAY, *body(NOW_MS - age_ms))
-        assert bool(listener.broker.stored) is taken
-        assert taken or "max_age_ms" in answer.text
+        assert bool(listener.broker.stored) is counts
+        assert counts or "max_age_ms" in answer.text
 
 
 def test_an_old_request_is_refused_alone(listen: Listen) -> None:
@@ -284,3 +285,35 @@ def test_every_row_on_the_log_says_who_sent_it(listen: Listen) -> None:
 def test_no_two_senders_make_the_same_origin(one: tuple[str, str], other: tuple[str, str]) -> None:
     assert origin_of(*one) != origin_of(*other)
     assert max(map(len, (origin_of(*one), origin_of(*other)))) <= 253
+
+
+# -- plausibility ------------------------------------------------------------------------------------------------------
+
+FLOOD = 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [lambda: litellm(prompt_tokens=0, completion_tokens=FLOOD, total_tokens=FLOOD),
+     lambda: traces(completion_tokens=FLOOD), lambda: requests(completion_tokens=FLOOD), lambda: metrics(tokens=FLOOD),
+     lambda: logs(tokens=FLOOD), lambda: event_request(tokens=FLOOD)],
+)  # fmt: skip
+def test_more_tokens_than_a_second_can_hold_are_refused_by_name(listen: Listen, body: Body) -> None:
+    with listen(SenderRules(max_tokens_per_s=3_200_000)) as listener:
+        answer = post(listener, GATEWAY, *body())
+        assert listener.broker.stored == []
+        assert "max_tokens_per_s" in answer.text
+        assert "prompt_tokens" in answer.text or "completion_tokens" in answer.text
+
+
+def test_a_sender_with_more_than_a_node_can_make_is_held_back_and_others_go_on(
+    listen: Listen, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listen(SenderRules(max_tokens_per_s=100)) as listener:
+        many = [json.loads(requests(request_id=f"{n}", completion_tokens=95)[1])[0] for n in range(700)]
+        refused = post(listener, GATEWAY, "/v1/requests", json.dumps(many).encode())
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+        assert "idp|gateway-1" in caplog.text
+        assert listener.broker.stored == []
+        assert post(listener, GATEWAY, "/v1/requests", json.dumps(many[:500]).encode()).json()["accepted"] == 500
+        assert post(listener, OTHER_GATEWAY, *requests()).status_code == 202

@@ -23,6 +23,7 @@ from producers.gateways.estimates import is_report_of_estimate
 from producers.gateways.litellm.identities import call_identities, is_double
 from producers.gateways.litellm.payload_fields import LiteLLMRules, PayloadFields
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
+from producers.runtime.call_bounds import NO_BOUNDS, CallBounds
 from producers.runtime.deduplication import REPEATED, KnownCalls
 from producers.runtime.estimated_calls import is_estimate
 from producers.runtime.refusals import describe, read_each, shorten
@@ -53,14 +54,18 @@ class LiteLLMReader:
     """Reads calls from payloads.
 
     `payer` maps the tenant that a payload names ("" for none) to the one that pays. It may raise. `sender` is who
-    reports the payloads: a tenant whose token was verified, or this producer. A call that ended before `oldest_ms`
-    (epoch ms) is refused.
+    reports the payloads: a tenant whose token was verified, or this producer. A call beyond `bounds`
+    is refused.
     """
 
     def __init__(
-        self, rules: LiteLLMRules, payer: Callable[[str], str] = str, sender: str = ORIGIN, oldest_ms: int = 0
+        self,
+        rules: LiteLLMRules,
+        payer: Callable[[str], str] = str,
+        sender: str = ORIGIN,
+        bounds: CallBounds = NO_BOUNDS,
     ) -> None:
-        self._fields, self._oldest_ms = PayloadFields(rules, payer, sender), oldest_ms
+        self._fields, self._bounds = PayloadFields(rules, payer, sender), bounds
 
     def body(self, body: bytes, recent: KnownCalls, latest_ms: int) -> LiteLLMCalls:
         """Read a post of `generic_api` with any `log_format`: an array, lines, or a single object.
@@ -87,7 +92,8 @@ class LiteLLMReader:
                 skipped[reason] += 1
                 return None
             call, left_out = self._call(decoded)
-            check_end_ms(call.row.t_end_ms, latest_ms, self._oldest_ms)
+            check_end_ms(call.row.t_end_ms, latest_ms, self._bounds.oldest_ms)
+            self._bounds.check(call.row)
             corrected.update(left_out.values())
             remarks.update(dict.fromkeys(f"payloads with a {name} that cannot be right count without it"
                                          for name in left_out if name))  # fmt: skip

@@ -32,6 +32,7 @@ from producers.gateways.otel.span_rules import KINDS, SpanRules
 from producers.gateways.otel.span_tree import BELOW, CallCounts, SpanTree
 from producers.gateways.otel.spans import Span, SpanSelection
 from producers.gateways.otel.token_names import MAX_NAMES, has_counts, unread_counts
+from producers.runtime.call_bounds import NO_BOUNDS, CallBounds
 from producers.runtime.deduplication import REPEATED, KnownCalls
 from producers.runtime.refusals import read_each, shorten
 
@@ -87,14 +88,14 @@ class GenAIReader:
 
     `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise. `endpoints`
     are the names so far, where several readers share them. `sender` is who reports the spans: a tenant whose token was
-    verified, or this producer. A span that ended before `oldest_ms` (epoch ms) is refused.
+    verified, or this producer. A span beyond `bounds` is refused.
     """
 
     def __init__(
         self, rules: SpanRules, payer: Callable[[str], str] = str, endpoints: EndpointNames | None = None,
-        sender: str = ORIGIN, oldest_ms: int = 0,
+        sender: str = ORIGIN, bounds: CallBounds = NO_BOUNDS,
     ) -> None:  # fmt: skip
-        self._oldest_ms = oldest_ms
+        self._bounds = bounds
         self._rules, self._reader = rules, SpanReader(rules, payer, sender)
         self._endpoints = EndpointNames() if endpoints is None else endpoints
         self.selection = SpanSelection(
@@ -126,7 +127,7 @@ class GenAIReader:
         def read(span: Span) -> _Reading:
             role = roles.by_span[id(span)]
             if usage := self._endpoint(span, roles, tree):
-                check_end_ms(span.end_ns // 1_000_000, latest_ms, self._oldest_ms)
+                check_end_ms(span.end_ns // 1_000_000, latest_ms, self._bounds.oldest_ms)
                 return _Reading(span, role.role, usage)
             reason, remark = self._skip_reason(span, role)
             if remark:
@@ -138,7 +139,9 @@ class GenAIReader:
             reading = self._read_span(span, role, tree, changes)
             corrected.update(changes)
             remarks.update(dict.fromkeys(_remark(span, f"have counts that were corrected: {why}") for why in changes))
-            check_end_ms(span.end_ns // 1_000_000, latest_ms, self._oldest_ms)
+            check_end_ms(span.end_ns // 1_000_000, latest_ms, self._bounds.oldest_ms)
+            if reading.call is not None:
+                self._bounds.check(reading.call.row)
             return reading
 
         placed = ((_place(span), span) for span in tree.inner_first())

@@ -217,7 +217,7 @@ def _time(event: Mapping[str, Any], sent: ReceivedRequest, ahead_ms: int) -> int
         raise BadInput("time", value, "give RFC 3339, such as '2026-11-21T08:00:00Z'") from None
     if not 0 <= at_ms <= MAX_TIME_MS:
         raise BadInput("time", value, "is before 1970")
-    if at_ms < sent.oldest_ms:
+    if at_ms < sent.bounds.oldest_ms:
         raise BadInput("time", value, TOO_OLD)
     if at_ms > sent.now_ms + ahead_ms:
         raise BadInput("time", value, f"is in the future by more than {ahead_ms} ms; correct the sender's clock")

@@ -38,7 +38,7 @@ def _parse(
     rules: LiteLLMRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks, sent: ReceivedRequest,
     trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
-    result = LiteLLMReader(rules, sent.caller.payer, sent.caller.name or ORIGIN, sent.oldest_ms).body(
+    result = LiteLLMReader(rules, sent.caller.payer, sent.caller.name or ORIGIN, sent.bounds).body(
         sent.body, trial, sent.now_ms + ahead_ms
     )
     if result.refused and not (result.calls or result.reports or result.skipped):

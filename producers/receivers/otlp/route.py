@@ -43,7 +43,7 @@ def _parse(
     rules: SpanRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks,
     endpoints: EndpointNames, sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
-    reader = GenAIReader(rules, sent.caller.payer, endpoints, sent.caller.name or ORIGIN, sent.oldest_ms)
+    reader = GenAIReader(rules, sent.caller.payer, endpoints, sent.caller.name or ORIGIN, sent.bounds)
     result = reader.read_message(sent.body, trial, sent.now_ms + ahead_ms, json=sent.content_type == JSON)
     workload_batches = list(batches(group_by_workload(result.calls, deployments.within(sent.may_use), ORIGIN), ""))
     notes = [*remarks.new(result.remarks), *deployments.new_notes()]

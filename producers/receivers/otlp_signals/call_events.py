@@ -16,6 +16,7 @@ from producers.gateways.token_names import whole_number
 from producers.receivers.otlp_signals.decoding import AttributeValue, SignalItem, scalars
 from producers.receivers.otlp_signals.rules import SERVICE, SignalRules
 from producers.runtime.batching import decimal_text
+from producers.runtime.call_bounds import NO_BOUNDS, CallBounds
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.refusals import read_each
 from producers.runtime.series_totals import series_of
@@ -98,14 +99,14 @@ class EventReader:
     """Reads calls from log records.
 
     `payer` maps the tenant that a record names ("" for none) to the one that pays. `sender` is who reports them.
-    A record from before `oldest_ms` (epoch ms) is refused.
+    A record beyond `bounds` is refused.
     """
 
     def __init__(
         self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN,
-        oldest_ms: int = 0,
+        bounds: CallBounds = NO_BOUNDS,
     ) -> None:  # fmt: skip
-        self._oldest_ms = oldest_ms
+        self._bounds = bounds
         self._rules, self._payer, self._reader, self._sender = rules, payer, RequestReader(_FIELDS), sender
         self._events = {name: CALL_EVENTS[name] for name in names}
         self._names = {EVENT}.union(*(event.attributes for event in self._events.values()))
@@ -163,7 +164,7 @@ class EventReader:
         end_ms = (record.time_unix_nano or record.observed_time_unix_nano) // NS
         if end_ms <= 0:
             raise BadInput("timeUnixNano", end_ms, "give Unix nanoseconds")
-        check_end_ms(end_ms, latest_ms, self._oldest_ms)
+        check_end_ms(end_ms, latest_ms, self._bounds.oldest_ms)
         counts = {column: _count(attribute, attributes.get(attribute)) for column, attribute in event.counts.items()}
         for column in ("prompt_tokens", "completion_tokens"):
             if counts[column] is None:
@@ -188,6 +189,7 @@ class EventReader:
         )  # fmt: skip
         identity = ids[0] if ids else f"{digest:x}"
         row = self._reader.row({**payload, "request_id": identity}, identity)._replace(sender=self._sender)
+        self._bounds.check(row)
         spend = _spend(attributes.get(event.cost)) if event.cost else ""
         return InferenceCall(row, (f"log {name} {identity}",), True, event.provider, spend)
 

@@ -65,7 +65,7 @@ def _parse_metrics(
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, METRICS, json=sent.content_type == JSON)
     unread = sorted({item.message.name for item in items if _is_unread_metric(item.message.name)})[:MAX_UNREAD]
-    reader = MetricReader(rules, names, sent.caller.payer, sent.caller.name or METRICS_ORIGIN, sent.oldest_ms)
+    reader = MetricReader(rules, names, sent.caller.payer, sent.caller.name or METRICS_ORIGIN, sent.bounds)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     known = {item.message.name for item in items if item.message.name in TOKEN_METRICS} - set(names)
     workload_batches = list(_metric_batches(result.rows, deployments.within(sent.may_use)))
@@ -84,7 +84,7 @@ def _parse_logs(
     sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
-    reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN, sent.oldest_ms)
+    reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN, sent.bounds)
     result = reader.read(items, trial, sent.now_ms + ahead_ms)
     any_event = EventReader(rules, tuple(CALL_EVENTS))
     events = [any_event.event_of(item) for item in items]

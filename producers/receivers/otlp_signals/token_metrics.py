@@ -20,6 +20,7 @@ from producers.gateways.token_names import name_by_words
 from producers.receivers.otlp_signals.decoding import AttributeValue, SignalItem, encoded, scalars
 from producers.receivers.otlp_signals.rules import SignalRules
 from producers.runtime.batching import RequestRow
+from producers.runtime.call_bounds import NO_BOUNDS, CallBounds
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial
 from producers.runtime.refusals import read_each
 from producers.runtime.series_totals import SeriesTotal, TotalGrowth, series_of
@@ -125,14 +126,14 @@ class MetricReader:
     """Reads rows from metrics.
 
     `payer` maps the tenant that a point names ("" for none) to the one that pays. `sender` is who reports them.
-    A point from before `oldest_ms` (epoch ms) is refused.
+    A row beyond `bounds` is refused.
     """
 
     def __init__(
         self, rules: SignalRules, names: Sequence[str], payer: Callable[[str], str] = str, sender: str = ORIGIN,
-        oldest_ms: int = 0,
+        bounds: CallBounds = NO_BOUNDS,
     ) -> None:  # fmt: skip
-        self._oldest_ms = oldest_ms
+        self._bounds = bounds
         self._rules, self._payer, self._sender = rules, payer, sender
         self._metrics = {name: TOKEN_METRICS[name] for name in names}
 
@@ -188,7 +189,7 @@ class MetricReader:
             return OTHER if column == "" else UNKNOWN_KIND
         if point.time_ns <= 0 or point.start_ns > point.time_ns:
             raise BadInput("timeUnixNano", point.time_ns, "give Unix nanoseconds, not before the start")
-        check_end_ms(point.time_ns // NS, latest_ms, self._oldest_ms)
+        check_end_ms(point.time_ns // NS, latest_ms, self._bounds.oldest_ms)
         growth = self._growth(item, point, temporality, trial)
         if isinstance(growth, str):
             return growth
@@ -251,6 +252,11 @@ class MetricReader:
             t_start_ms=total.t0_ms, t_first_ms=0, t_end_ms=key.t1_ms, session_id=key.session_id, api_base=key.api_base,
             route=key.route, provider=metric.provider, sender=self._sender, **known,
         )  # fmt: skip
+        try:
+            self._bounds.check(row)
+        except BadInput as error:
+            refused.append(f"{key.metric}: {error}")
+            return None
         return MetricRow(row, min(requests, MAX_TOKENS), metric.provider)
 
 

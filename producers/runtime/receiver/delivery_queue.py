@@ -160,7 +160,10 @@ class DeliveryQueue:
             with suppress(RuntimeError):  # The event loop has ended, and with it the request.
                 loop.call_soon_threadsafe(_resolve, answered, error)
 
-        self._inbox.put(PendingRequest(messages, answer, identities, has_repeats, changes, sender, memory))
+        request = PendingRequest(
+            messages, answer, identities, has_repeats=has_repeats, changes=changes, sender=sender, memory=memory
+        )
+        self._inbox.put(request)
         try:
             async with asyncio.timeout(timeout_s):
                 await answered

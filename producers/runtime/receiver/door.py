@@ -21,6 +21,7 @@ from contracts.errors import AccessDenied, BadInput
 from contracts.events import Batch, TokenBatch, UsageBatch
 from contracts.workload_names import without_gpus
 from producers.api import ParsedRequest, ReceivedRequest
+from producers.runtime.call_bounds import CallBounds
 
 _PART_CHARS = (MAX_TEXT - 1) // 2
 _PLAIN = "|:/@,"
@@ -43,17 +44,19 @@ class SenderRule(BaseModel):
         return workloads
 
 
-class Door(NamedTuple):
-    """Rules for senders. `max_age_ms` is how long ago an event may have ended; None: any time."""
+class SenderRules(NamedTuple):
+    """Rules for senders. `max_age_ms` is how long ago an event may have ended, and `max_tokens_per_s` bounds each
+    request; None: no bound."""
 
     senders: Sequence[SenderRule] = ()
     max_age_ms: int | None = None
+    max_tokens_per_s: int | None = None
 
     def let_in(self, sent: ReceivedRequest) -> ReceivedRequest:
         """Return a request with its sender's bounds, by which its route reads it."""
         listed = [rule.workloads for rule in self.senders if rule.name == sent.caller.name]
         return sent._replace(
-            oldest_ms=0 if self.max_age_ms is None else sent.now_ms - self.max_age_ms,
+            bounds=CallBounds(0 if self.max_age_ms is None else sent.now_ms - self.max_age_ms, self.max_tokens_per_s),
             workloads=[pattern for workloads in listed for pattern in workloads] if listed else None,
         )
 
@@ -68,7 +71,7 @@ class Door(NamedTuple):
                 if not sent.may_use(cluster, workload):
                     raise AccessDenied(403, f"The configuration lists no {cluster}/{workload} for this credential.")
             end_ms = _oldest_end_ms(batch)
-            if end_ms < sent.oldest_ms:
+            if end_ms < sent.bounds.oldest_ms:
                 raise BadInput("end", end_ms, "is older than the setting max_age_ms allows")
         if not sent.caller.name:
             return parsed

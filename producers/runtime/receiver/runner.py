@@ -40,7 +40,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     installed, Unavailable where it cannot listen or can send no more.
     """
     _need_server()
-    from producers.runtime.receiver.door import Door
+    from producers.runtime.receiver.door import SenderRules
     from producers.runtime.receiver.grpc_server import OtlpGrpcServer
     from producers.runtime.receiver.metrics import ReceiverMetrics
     from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
@@ -55,7 +55,8 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     metrics.waiting.set_function(lambda: delivery_queue.waiting)
     handler = RequestHandler(
         delivery_queue, listener.verifier, limits, metrics, environment.clock, memories, node=environment.node,
-        host=listener.host, door=Door(listener.senders, environment.settings.max_age_ms),
+        host=listener.host,
+        door=SenderRules(listener.senders, environment.settings.max_age_ms, listener.max_tokens_per_s),
     )  # fmt: skip
     with (
         closing(_bind(listener.host, listener.port)) as sock,

@@ -1,4 +1,4 @@
-"""What the listener remembers of each sender: the identities of its last calls, and the totals of its counters.
+"""Memories of a listener's senders: identities of their last calls, and totals of their counters.
 
 Each sender has a memory of its own. What one sends is no copy of another's call, and makes room for nothing of it.
 """

@@ -28,12 +28,13 @@ from producers.runtime.receiver import problems
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.bodies import gunzip, too_large
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
-from producers.runtime.receiver.door import Door
+from producers.runtime.receiver.door import SenderRules
 from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.parsers import ParserPool
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.sender_memories import SenderMemories, memory_name
+from producers.runtime.receiver.sender_rates import SenderRates
 from producers.runtime.receiver.sender_shares import SenderShares
 from producers.runtime.refusals import ItemRefusal
 from producers.runtime.spool import Outgoing
@@ -66,9 +67,10 @@ class RequestHandler:
     def __init__(
         self, delivery_queue: DeliveryQueue, verifier: Verifier, limits: RequestLimits, metrics: ReceiverMetrics,
         clock: Clock, memories: SenderMemories, *, node: str, host: str,
-        door: Door | None = None,
+        door: SenderRules | None = None,
     ) -> None:  # fmt: skip
-        self._door = Door() if door is None else door
+        self._door = SenderRules() if door is None else door
+        self._rates = SenderRates(self._door.max_tokens_per_s)
         self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
         self._metrics, self._memories = metrics, memories
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
@@ -170,10 +172,11 @@ class RequestHandler:
             memory = self._memories.of(name)
             trial = DeduplicationTrial(*memory)
             sent, parsed, messages = await self._parsers.run(sender, self._parse, route, sent, trial, packed)
-            await self._delivery_queue.send(
-                messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,
-                changes=trial.changes, sender=name, memory=memory,
-            )  # fmt: skip
+            with self._rates.counted(name, parsed.batches):
+                await self._delivery_queue.send(
+                    messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,
+                    changes=trial.changes, sender=name, memory=memory,
+                )  # fmt: skip
         self._metrics.ack_seconds.observe((self._clock.monotonic_ms() - begun_ms) / 1000)
         self._metrics.rows.labels(route.path).inc(sum(len(item.batch) for item in parsed.batches))
         self._metrics.left_out.labels(route.path).inc(len(parsed.refused))

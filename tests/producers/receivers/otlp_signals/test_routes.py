@@ -219,9 +219,9 @@ def test_a_tenants_token_pays_and_a_client_cannot_name_another_on_a_point(listen
         denied = post(listener, METRICS, metrics(counter({"input": 5})), authorization=token(tenant="globex"))
         assert denied.status_code == 403
         body = metrics(counter({"input": 5}, **{"wattlog.tenant": "initech"}), resource={})
-        post(listener, METRICS, body, authorization=token(tenant="globex"))
-        post(listener, METRICS, body, authorization=token(role="gateway"))
-        assert [row[1] for row in rows(listener)] == ["globex"]  # The second is a copy: a point counts once.
+        for _ in range(2):  # The second is a copy: a point counts once.
+            post(listener, METRICS, body, authorization=token(tenant="globex"))
+        assert [row[1] for row in rows(listener)] == ["globex"]
 
 
 def test_two_ways_of_one_product_are_refused() -> None:

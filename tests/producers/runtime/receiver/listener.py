@@ -28,7 +28,7 @@ from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
 from producers.runtime.delivery import Delivery
 from producers.runtime.receiver.auth import Verifier
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
-from producers.runtime.receiver.door import Door
+from producers.runtime.receiver.door import SenderRules
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.sender_memories import SenderMemories, SenderMemory
 from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
@@ -101,7 +101,7 @@ def listening(
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Route] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: DeduplicationWindow | None = None, events_route: Route | None = None,
-    totals: SeriesTotals | None = None, door: Door | None = None,
+    totals: SeriesTotals | None = None, door: SenderRules | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """Yield a receiver with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()

@@ -17,7 +17,7 @@ def add(memories: SenderMemories, sender: str, *identities: str) -> None:
 
 
 def stored(memories: SenderMemories, before: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
-    """What is on disk after another transaction."""
+    """Checkpoints on disk after another transaction."""
     checkpoints = dict(before or {}) | memories.changed_parts()
     memories.mark_stored()
     return checkpoints
@@ -59,7 +59,7 @@ def test_totals_of_counters_are_each_senders_own() -> None:
     assert next_run(stored(memories)).of("a").totals.last(series) == SeriesTotal(0, 5, 100)
 
 
-def test_what_earlier_versions_stored_is_known_to_every_sender() -> None:
+def test_identities_of_earlier_versions_are_known_to_every_sender() -> None:
     window, totals = DeduplicationWindow(), SeriesTotals()
     window.add(["call 1"])
     totals.apply({7: (None, SeriesTotal(0, 5, 100))})
@@ -95,7 +95,7 @@ def test_a_memory_that_another_request_has_just_made_is_not_replaced() -> None:
     assert [memories.keep("a", one) for one in (first, second, first)] == [True, False, True]
 
 
-def test_a_sender_of_requests_shares_its_memory_with_nobody() -> None:
+def test_a_sender_of_requests_has_a_memory_of_its_own() -> None:
     acme = frozenset({"acme"})
     callers = [Caller("key-1", acme, OWN), Caller("key-2", acme, OWN), Caller("own:acme|x", acme, OWN | SEND),
                Caller("gateway-1", acme, SEND), Caller("gateway-1b", None, SEND), Caller("", None, SEND)]  # fmt: skip
