@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from contracts.callers import Caller
 from contracts.claims import caller_of
 from contracts.errors import AccessDenied, BadSetting
+from contracts.weak_secrets import is_guessable
 
 MIN_SECRET_BYTES = 32
 """Least length of a secret: an HS256 key is at least as long as its hash (RFC 7518, 3.2)."""
@@ -87,6 +88,8 @@ def _algorithm(key: str, setting: str) -> str:
     if not key.lstrip().startswith("-----BEGIN"):
         if len(key.encode()) < MIN_SECRET_BYTES:
             raise BadSetting(setting, "(hidden)", f"a secret needs {MIN_SECRET_BYTES} bytes or more")
+        if is_guessable(key):
+            raise BadSetting(setting, "(hidden)", "anybody can guess it: take the output of openssl rand -hex 32")
         return "HS256"
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey

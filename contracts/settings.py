@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from contracts.weak_secrets import is_published
 
 PRODUCERS = "produce"
 """Table of the file that holds each producer's own options, `[produce.NAME]` (producers/runtime/config.py)."""
@@ -231,6 +233,13 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level of log messages that are written to stderr."
     )
+
+    @field_validator("warehouse_password", "kafka_password")
+    @classmethod
+    def _is_no_example(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and is_published(password.get_secret_value()):
+            raise ValueError("it is that of an example, which anybody knows: take the output of openssl rand -hex 32")
+        return password
 
     @model_validator(mode="after")
     def _window_divides_an_hour(self) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,42 @@ def test_a_service_starts_after_its_dependencies() -> None:
     }
     for name in ("worker", "api", "producers", "ingest"):
         assert SERVICES[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+
+
+def test_no_secret_of_compose_has_a_default() -> None:
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|KEY$|SECRET", variable):
+                assert value is None, f"{name}: {variable}"
+    example = (ROOT / ".env.example").read_text("utf-8")
+    assert not re.search(r"^#?\w*(PASSWORD|KEY|SECRET)=.", example, re.M)
+
+
+def test_the_first_start_makes_secrets_and_the_next_keeps_them(tmp_path: Path) -> None:
+    service = SERVICES["secrets"]
+    [script] = (text.replace("$$", "$") for text in service["command"])
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "python").symlink_to(sys.executable)
+    (tools / "wattlog").write_text(f'#!/bin/sh\nexec {sys.executable} -c "from cli.main import main; main()" "$@"\n')
+    (tools / "wattlog").chmod(0o755)
+    data = tmp_path / "data"
+    data.mkdir()
+    variables = {"PATH": f"{tools}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "WATTLOG_DATA": str(data),
+                 "WATTLOG_KEYS_FILE": str(data / "keys.json")}  # fmt: skip
+
+    def start() -> dict[str, str]:
+        subprocess.run(["sh", "-ec", script], env=variables, check=True, timeout=HANG_S, capture_output=True)
+        return {name: (data / name).read_text("utf-8") for name in ("clickhouse", "admin.key", "gateway.key")}
+
+    first = start()
+    assert len(set(first.values())) == 3
+    assert first["admin.key"].startswith("wl_")
+    assert len(first["clickhouse"]) >= 43
+    assert start() == first
+    assert {path.stat().st_mode & 0o077 for path in data.iterdir()} == {0}
+    variables["CLICKHOUSE_PASSWORD"] = "of my own"
+    assert start() == first | {"clickhouse": "of my own"}
 
 
 def test_the_compose_file_runs_the_tested_kafka() -> None:

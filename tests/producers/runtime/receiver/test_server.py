@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import schemathesis
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -140,8 +141,9 @@ def test_no_answer_and_no_log_contains_a_token(guarded: Listener, caplog: pytest
 def test_a_provider_that_is_away_is_503_and_refused_senders_are_in_the_access_log(tmp_path: Path) -> None:
     settings = Settings(oidc_issuer="http://127.0.0.1:9", oidc_audience="w", access_log=tmp_path / "access.jsonl")
     verifier = Verifier(SECRET, settings=settings)
+    sent = jwt.encode({"iss": "http://127.0.0.1:9"}, SECRET, "HS256", {"kid": "k1"})
     with pytest.raises(Unavailable):
-        asyncio.run(verifier.admitted({"authorization": token(iss="http://127.0.0.1:9")}, EVENTS))
+        asyncio.run(verifier.admitted({"authorization": f"Bearer {sent}"}, EVENTS))
     with pytest.raises(AccessDenied):
         asyncio.run(verifier.admitted({"authorization": token(role="viewer")}, EVENTS))
     [line] = (tmp_path / "access.jsonl").read_text().splitlines()
