@@ -343,7 +343,7 @@ class Agent:
         self.metrics.resets.inc(result.resets)
         self.metrics.dips.inc(result.dips)
         self.metrics.differences.inc(result.differences)
-        if result.differences:
+        if result.differences and not (before and before.comparison.differs):  # Once, until they agree again.
             log.warning("%s: its counter and its watts differ by more than half: its energy counts as estimated", uuid)
         self.metrics.gaps.inc(result.gaps)
         self.metrics.clock_steps.inc(result.clock_steps)

@@ -63,10 +63,11 @@ def several_answers(of: dict[str, JudgedPair]) -> Discrepancy | None:
     if not answers.known or len(answers.gross):
         return None
     if len(one.gross):
-        share, other = (
-            1 - float(pair.a[one.gross].sum()) / max(float(pair.b[one.gross].sum()), 1.0) for pair in (one, answers)
+        lacks, lacking_answers = (
+            1 - float(pair.a[one.recent].sum()) / max(float(pair.b[one.recent].sum()), 1.0) for pair in (one, answers)
         )
-        return one.finding(DiscrepancyKind.EXCESS, one.pair.second) if abs(other) < share / 4 < 0.225 else None
+        is_same = abs(lacking_answers) < lacks / 4 < 0.225
+        return one.finding(DiscrepancyKind.EXCESS, one.pair.second) if is_same else None
     lost, fit, of_answers = leaking(one), one.leak, answers.leak
     if lost is None or lost.kind is not DiscrepancyKind.LOST or fit is None or of_answers is None:
         return None

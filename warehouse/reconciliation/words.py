@@ -38,7 +38,7 @@ def _verdict(finding: Discrepancy) -> str:
         Kind.MISSING: f"a part of {source} is silent: fewer of its pages or devices report than before",
         Kind.FACTOR: f"{source} is off by a factor of {_ratio(finding.ratio)}: a wrong unit?",
         Kind.DOUBLED: f"{source} counts {'everything' if share > 0.45 else f'{100 * share:.2g} %'} twice",
-        Kind.EXCESS: f"{source} counts far more than {other}: {_excess(finding)}",
+        Kind.EXCESS: f"{source} counts more than {other}: {_excess(finding)}",
         Kind.LOST: f"{source} lacks {100 * share:.2g} % of what {other} counts: lost",
     }.get(finding.kind, finding.kind)
 
@@ -55,8 +55,9 @@ def _hours(hours: float) -> str:
 
 
 def _ratio(ratio: float) -> str:
-    size = max(ratio, 1 / ratio) if ratio else 0.0
-    return f"{size:,.0f}"
+    """Return how many times, to two digits."""
+    size = float(f"{max(ratio, 1 / ratio):.2g}") if ratio else 0.0
+    return f"{size:,.0f}" if size >= 10 else f"{size:g}"
 
 
 def _quantities(finding: Discrepancy) -> str:

@@ -157,3 +157,8 @@ def test_an_agent_that_is_killed_loses_no_watts_and_sends_none_twice(
     assert seen == energy(distinct) == 2 * UJ_PER_MS * time.end_ms
     ids = [id for e in distinct if isinstance(e.batch, UsageBatch) for id in e.batch.event_id]
     assert max(Counter(ids).values()) == 1
+
+
+def test_a_counter_that_differs_for_hours_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, lambda r: replace(r, counter_mj=1_000 + 30 * r.monotonic_ms), MS_PER_HOUR)
+    assert [record.getMessage()[:34] for record in caplog.records] == ["a: its counter and its watts differ"[:34]]

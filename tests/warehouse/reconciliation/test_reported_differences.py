@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests.warehouse.reconciliation.test_judgement import CHAT, day, requests, since, verdict
-from warehouse.reconciliation.witnesses import F64, Pair, Relation
+from warehouse.reconciliation.judgement import judge
+from warehouse.reconciliation.witnesses import F64, Pair, Relation, Witnesses
+from warehouse.reconciliation.words import say
 
 GPUS_UJ = day() * 3e9
 
@@ -78,6 +80,12 @@ REPORTED = {
     ),
 }  # fmt: skip
 """What users of other systems found to differ, with their threads."""
+
+
+@pytest.mark.parametrize(("factor", "text"), [(2.61, "2.6"), (7.004, "7"), (998.2, "1,000"), (1e9, "1,000,000,000")])
+def test_a_factor_is_named_to_two_digits(factor: float, text: str) -> None:
+    [finding] = judge(Witnesses(metered(lambda uj: factor * uj)))
+    assert f"counter is off by a factor of {text}: a wrong unit?" in say(finding)
 
 
 @pytest.mark.parametrize("case", REPORTED)
