@@ -10,10 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from access.access_log import ActLog
 from api import problems
-from api.auth import CallerReaders
+from api.auth import CallerReaders, LedgerRouter
+from api.head_requests import HeadRequests
 from api.host_guard import HostGuard
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
+from api.question_bounds import IN_TURN, QuestionBounds, SharedQuestion
 from api.routes import ROUTERS
 from api.single_flight import SingleFlightCache
 from contracts.settings import Settings
@@ -43,10 +45,13 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.report_cache = SingleFlightCache()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
+    app.state.readiness = SharedQuestion(app.state.readers.newest)
+    app.state.questions = QuestionBounds()
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[IN_TURN] if isinstance(router, LedgerRouter) else [])
     problems.install(app)
     describe(app, ROUTERS)
+    app.add_middleware(HeadRequests)
     # The middleware added last is the outermost: requests that HostGuard refuses are counted, too.
     app.add_middleware(HostGuard, host=settings.api_host)
     app.add_middleware(HttpMetrics, registry=app.state.registry)

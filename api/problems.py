@@ -17,6 +17,8 @@ from contracts.callers import Caller
 from contracts.errors import AccessDenied, BadInput, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
+_KINDS = {404: "not-found", 405: "method-not-allowed", 429: "too-many-questions", 503: "unavailable"}
+"""Kinds of problems by the status of FastAPI's own exceptions."""
 _log = logging.getLogger(__name__)
 
 
@@ -103,13 +105,16 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Unavailable)
     _log.warning("cannot answer %s: %s", request.url.path, error)
-    return problem(request.url.path, 503, "unavailable", str(error), headers={"Retry-After": "5"})
+    # The message may name addresses and quote a driver; the hints are texts of this program.
+    detail = f"The ledger cannot be read now; the server's log says why. {error.hint}".rstrip()
+    return problem(request.url.path, 503, "unavailable", detail, headers={"Retry-After": "5"})
 
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
+    kind = _KINDS.get(error.status_code, "http")
     details = {404: "There is nothing at this address; /openapi.json lists all.", 405: "This address takes GET only."}
     detail = details.get(error.status_code, str(error.detail))
     return problem(request.url.path, error.status_code, kind, detail, headers=error.headers)

@@ -66,4 +66,4 @@ def documented(model: Any, example: dict[str, Any], *also: int, csv: str = "") -
     if csv or "rows" in example:
         csv = csv or to_csv(example["rows"], list(example["rows"][0]))
         content["text/csv"] = {"schema": {"type": "string"}, "example": csv}
-    return {200: {"model": model, "content": content}, **problems.responses(401, 403, 422, 503, *also)}
+    return {200: {"model": model, "content": content}, **problems.responses(401, 403, 422, 429, 503, *also)}

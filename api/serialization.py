@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, Literal
 
 from fastapi import Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import TypeAdapter
 
+from contracts.csv_text import csv_pieces
 from warehouse.cursors import Page
 from warehouse.periods import Period
 
@@ -42,24 +41,8 @@ def plain_rows(rows: Sequence[Any], *, exclude: Collection[str] = ()) -> list[di
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Format rows as CSV (RFC 4180) with a header. Null is empty; lists are joined by ';', parts of objects by ':'."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
-    return out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return ":".join(str(_cell(part)) for part in value.values())
-    if isinstance(value, (list, tuple)):
-        return ";".join(str(_cell(part)) for part in value)
-    return value
+    """Format rows as CSV with a header (`contracts.csv_text`)."""
+    return "".join(csv_pieces(rows, columns))
 
 
 def wants_csv(request: Request, format_: Format | None) -> bool:
@@ -101,7 +84,7 @@ def respond(
     if wants_csv(request, format_):
         exported = rows if csv_rows is None else csv_rows
         _record_export(request, len(exported))
-        return Response(to_csv(exported, columns), media_type=CSV_TYPE, headers=headers)
+        return StreamingResponse(csv_pieces(exported, columns), media_type=CSV_TYPE, headers=headers)
     body = adapter(dict[str, Any]).dump_json({**envelope, "rows": rows, "next": next_})
     return Response(body, media_type="application/json", headers=headers)
 

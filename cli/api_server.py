@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
 from api.auth import check_exposure
 from cli.ledger_access import check_migrated, mend, open_warehouse
+from contracts.connection_bounds import HEAD_BYTES, KEEP_ALIVE_S, TURN_S, ConnectionBounds, bounded_protocol
 from contracts.errors import Unavailable
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to the caller, who runs the event loop."""
+    """uvicorn that leaves signals to the caller, who runs the event loop, and closes slow connections every 0.1 s."""
+
+    def __init__(self, config: uvicorn.Config, bounds: ConnectionBounds) -> None:
+        super().__init__(config)
+        self._bounds = bounds
+
+    async def on_tick(self, counter: int) -> bool:
+        self._bounds.close_slow(self.server_state.connections, time.monotonic())
+        return bool(await super().on_tick(counter))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -30,14 +42,14 @@ async def running_api(settings: Settings, warehouse: Warehouse) -> AsyncIterator
 
     Raises Unavailable if it cannot listen there.
     """
+    bounds = ConnectionBounds()
     config = uvicorn.Config(
-        create_app(warehouse, settings),
-        host=settings.api_host,
-        port=settings.api_port,
-        log_level="warning",
-        access_log=False,
-    )
-    server = _Server(config)
+        create_app(warehouse, settings), host=settings.api_host, port=settings.api_port, log_level="warning",
+        access_log=False, server_header=False, ws="none", proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S,
+        http=bounded_protocol(H11Protocol, bounds), h11_max_incomplete_event_size=HEAD_BYTES,
+    )  # fmt: skip
+    sys.setswitchinterval(TURN_S)
+    server = _Server(config, bounds)
     serving = asyncio.create_task(_serve(server, settings))
     try:
         while not server.started:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from rich.table import Table
 from cli.options import Data, Json
 from cli.output import errors_reported, print_json, stdout
 from cli.settings import load_settings
+
+_PASSWORD = re.compile(r"(://[^:/?#@\s]*:)[^/?#\s]*@")
+"""Password in an address."""
 
 
 def config(data: Data = None, as_json: Json = False) -> None:
@@ -49,4 +53,6 @@ def _origin(name: str, data: Path | None, path: Path, file_names: frozenset[str]
 
 
 def _printable(value: object) -> object:
+    if isinstance(value, str):
+        return _PASSWORD.sub(r"\1**********@", value)
     return value if isinstance(value, (int, float, str)) else "" if value is None else str(value)

@@ -21,10 +21,10 @@ def open_warehouse(settings: Settings) -> Warehouse:
     """Open the warehouse of the settings. The folder of an embedded one is created, private to its user."""
     from warehouse.client import connect
 
-    if not settings.warehouse_dsn:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     password = settings.warehouse_password.get_secret_value() if settings.warehouse_password else None
-    return connect(settings.dsn, password=password)
+    return connect(
+        settings.dsn, password=password, question_s=settings.question_timeout_s, question_mb=settings.question_memory_mb
+    )
 
 
 @contextmanager

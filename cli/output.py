@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from contracts.csv_text import csv_pieces
 from contracts.errors import LedgerError, WattlogError
 
 SIMULATED = "SIMULATED"
@@ -37,10 +38,8 @@ def print_json(value: Any) -> None:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows as CSV (RFC 4180), unrounded."""
-    from api.serialization import to_csv
-
-    sys.stdout.write(to_csv(rows, columns))
+    """Print rows as CSV, unrounded (`contracts.csv_text`)."""
+    sys.stdout.writelines(csv_pieces(rows, columns))
 
 
 def note(message: str) -> None:

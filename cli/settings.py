@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from cli.output import stderr
 from contracts.errors import BadSetting
+from contracts.private_folder import is_open_to_others
 from contracts.settings import Settings
 
 _OTHER_VARIABLES = frozenset({"WATTLOG_CONFIG", "WATTLOG_REQUIRE_KAFKA", "WATTLOG_SHARED_DATA"})
@@ -30,6 +31,8 @@ def load_settings(data: Path | None = None, *, quiet: bool = False, **overrides:
     except ValidationError as error:
         raise _bad_setting(error) from None
     set_up_logging("WARNING" if quiet and "log_level" not in settings.model_fields_set else settings.log_level)
+    if is_open_to_others(settings.data):
+        stderr.print(f"note: other users may read {settings.data}: chmod 700", markup=False, soft_wrap=True)
     for name in _unknown_variables():
         stderr.print(f"note: {name} is not a setting; `wattlog config` lists them", markup=False, soft_wrap=True)
     return settings

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cli.options import Format
 from cli.output import SIMULATED, json_value, print_csv, print_json, stdout
+from contracts.csv_text import safe_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,8 @@ def print_sql_result(columns: Sequence[str], rows: Sequence[Sequence[Any]], form
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif format_ is Format.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\r\n")
-        writer.writerow(columns)
-        writer.writerows([_sql_value(value) for value in row] for row in rows)
+        writer.writerow(map(safe_cell, columns))
+        writer.writerows([safe_cell(_sql_value(value)) for value in row] for row in rows)
     else:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i, name in enumerate(columns):

@@ -13,6 +13,8 @@ from typing import Any
 
 HEAD_S = 10.0
 """Seconds that a connection may wait for the whole head of a request."""
+ANSWER_S = 600.0
+"""Seconds from a request to the last byte of its answer, which a client may take slowly."""
 KEEP_ALIVE_S = 5
 """Seconds that a connection stays open after an answer."""
 HEAD_BYTES = 64 * 2**10
@@ -32,20 +34,18 @@ class ConnectionBounds:
     def __init__(self, head_s: float = HEAD_S, limit: int | None = None) -> None:
         self._head_s = head_s
         self._limit = connection_limit() if limit is None else limit
-        self._since_s: dict[tuple[Any, Any], float] = {}
-        """By connection and its last request: when it was first seen without a request under way."""
+        self._since_s: dict[tuple[Any, Any, bool], float] = {}
+        """By connection, its last request, and whether that is answered: when it was first seen so."""
         self._open: dict[str, dict[Any, None]] = {}
         """The connections of each address, the oldest first."""
 
     def close_slow(self, connections: Collection[Any], now_s: float) -> None:
         """Close the slow ones among uvicorn's connections, at a monotonic time."""
-        self._since_s = {
-            key: self._since_s.get(key, now_s)
-            for key in ((one, getattr(one, "cycle", None)) for one in connections if _is_idle(one))
-        }
-        for (connection, _), since_s in self._since_s.items():
-            if now_s - since_s > self._head_s:
-                connection.transport.close()
+        states = ((one, getattr(one, "cycle", None), _is_idle(one)) for one in connections)
+        self._since_s = {state: self._since_s.get(state, now_s) for state in states}
+        for (connection, _, idle), since_s in self._since_s.items():
+            if now_s - since_s > (self._head_s if idle else ANSWER_S):
+                connection.transport.abort()
 
     def add(self, connection: Any) -> None:
         """Note a connection that has opened, and close one where there are too many."""
@@ -69,7 +69,7 @@ class ConnectionBounds:
         arriving = next((one for one in others if one.cycle is not None and one.cycle.more_body), None)
         least = idle or arriving or newest
         self.remove(least)
-        least.transport.close()
+        least.transport.abort()
 
 
 def bounded_protocol(protocol: type[Any], bounds: ConnectionBounds) -> type[Any]:

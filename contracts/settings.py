@@ -44,6 +44,13 @@ class Settings(BaseSettings):
         "set it on the tables; false leaves the tables unchanged.",
     )
 
+    question_timeout_s: int = Field(
+        120, ge=1, le=86_400, description="Seconds that the warehouse gives a question before it is refused."
+    )
+    question_memory_mb: int = Field(
+        4_096, ge=64, description="Megabytes that the warehouse gives a question before it is refused."
+    )
+
     kafka_bootstrap: str = Field(
         "embedded",
         description="Addresses of the brokers, host:port[,host:port]. `embedded`: librdkafka's in-process "

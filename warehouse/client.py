@@ -36,26 +36,31 @@ READER_WAIT_S = 60.0
 """Wait for a free reader at most."""
 
 
-def connect(dsn: str, *, database: str = "wattlog", password: str | None = None, readers: int = 4) -> Warehouse:
+def connect(
+    dsn: str, *, database: str = "wattlog", password: str | None = None, readers: int = 4,
+    question_s: int = 0, question_mb: int = 0,
+) -> Warehouse:  # fmt: skip
     """Open the warehouse at `dsn`: `chdb:///abs/path`, or `http(s)://user@host:port/database`.
 
     A database in the DSN's path overrides `database`. It need not exist yet: `migrate` creates it. `readers` bounds how
-    many questions run at once (about twice the cores).
+    many questions run at once (about twice the cores), `question_s` and `question_mb` the time and memory of each
+    (0: no bound, as workers need it).
 
     Raises BadSetting for an invalid DSN, Unavailable when nothing answers there or another process has it open.
     """
-    return Warehouse(opener(dsn, database=database, password=password), readers=readers)
+    bounds = {"max_execution_time": question_s, "max_memory_usage": question_mb * 10**6}
+    return Warehouse(opener(dsn, database=database, password=password), readers=readers, bounds=bounds)
 
 
 class Warehouse:
     """One writing client, and readers opened on demand. Threads may share it; processes may not share a path."""
 
-    def __init__(self, opener: Opener, *, readers: int) -> None:
+    def __init__(self, opener: Opener, *, readers: int, bounds: Mapping[str, int]) -> None:
         self.where = opener.address
         """The address without user and password, for logs."""
         self.database = opener.database
         self.embedded = opener.embedded
-        self._opener = opener
+        self._opener, self._bounds = opener, bounds
         self._readers: LifoQueue[Client | None] = LifoQueue(readers)
         for _ in range(readers):
             self._readers.put(None)
@@ -89,7 +94,7 @@ class Warehouse:
 
     def beside(self, database: str) -> Warehouse:
         """Open another database of the same warehouse."""
-        return Warehouse(replace(self._opener, database=database), readers=self._reader_count)
+        return Warehouse(replace(self._opener, database=database), readers=self._reader_count, bounds=self._bounds)
 
     # ---- writing ----
 
@@ -223,7 +228,7 @@ class Warehouse:
             if self._closed:
                 raise self._closed_error()
             with self._translated_errors():
-                client = client or self._opener.open()
+                client = client or self._opener.open(**self._bounds)
                 yield client
         except BaseException:
             client = self._after_error(client)
@@ -242,7 +247,9 @@ class Warehouse:
             return client
         fresh = None
         with suppress(Unavailable):
-            fresh = self._opener.open()  # before the other is closed: the engine ends with its last handle
+            fresh = self._opener.open(
+                **self._bounds
+            )  # before the other is closed: the engine ends with its last handle
         client.close()
         return fresh
 
@@ -267,7 +274,7 @@ class Warehouse:
                 message = f"The warehouse at {self.where} refuses this user: {text}"
             elif code in TOO_MUCH and not writing:
                 raise BadQuery(
-                    "query", text, "too slow or too large: narrow the period or group more coarsely"
+                    "query", f"(code {code})", "too slow or too large: narrow the period or group more coarsely"
                 ) from error
             elif unanswered:
                 message = f"The warehouse at {self.where} does not answer: {text}"

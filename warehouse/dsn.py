@@ -16,6 +16,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from contracts.errors import BadSetting, Unavailable
+from contracts.private_folder import make_private_folder
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -47,12 +48,17 @@ class Opener:
     embedded: bool
     arguments: Mapping[str, Any] = field(repr=False)
 
-    def open(self) -> Client:
-        """Return a client whose statements run in `database`, in UTC. Raises Unavailable with a hint."""
+    def open(self, **settings: int) -> Client:
+        """Return a client whose statements run in `database`, in UTC, with more settings of the engine.
+
+        Raises Unavailable with a hint.
+        """
         if self.embedded:
             _make_folder(self.arguments["path"])
         try:
-            client = clickhouse_connect.get_client(**self.arguments, settings=dict(CLIENT_SETTINGS), tz_mode="aware")
+            client = clickhouse_connect.get_client(
+                **self.arguments, settings={**CLIENT_SETTINGS, **settings}, tz_mode="aware"
+            )
         except (ClickHouseError, ImportError, OSError) as error:
             raise self._unavailable(error) from error
         client.server_tz = UTC
@@ -130,7 +136,7 @@ def _database(name: str) -> str:
 
 def _make_folder(path: str) -> None:
     try:
-        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(Path(path))
     except OSError as error:
         raise Unavailable(f"{path} cannot be created: {error.strerror}", "Give a writable folder.") from error
 

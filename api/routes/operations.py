@@ -8,7 +8,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from api import problems
-from api.auth import CallerReaders, FleetReader, LedgerRouter
+from api.auth import FleetReader, LedgerRouter
+from api.question_bounds import SharedQuestion
 from api.serialization import plain
 from warehouse.results import Newest
 
@@ -27,21 +28,24 @@ class Readiness(Health):
 
 
 @router.get("/healthz")
-def healthz() -> Health:
-    """The process answers. Does not use the warehouse."""
+async def healthz() -> Health:
+    """The process answers. Uses neither the warehouse nor a thread."""
     return Health(status="ok")
 
 
 @router.get("/readyz", responses={200: {"model": Readiness}, **problems.responses(503)})
-def readyz(request: Request) -> Response:
+async def readyz(request: Request) -> Response:
     """The warehouse answers and is migrated, so the API can answer questions."""
-    readers: CallerReaders = request.app.state.readers
-    return JSONResponse({"status": "ready", "ledger": plain(readers.newest())})
+    readiness: SharedQuestion[Newest] = request.app.state.readiness
+    return JSONResponse({"status": "ready", "ledger": plain(await readiness.answer())})
 
 
 @metrics_router.get(
     "/metrics",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(401, 403)},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problems.responses(401, 403, 429, 503),
+    },
     response_class=Response,
 )
 def metrics(request: Request, _: FleetReader) -> Response:

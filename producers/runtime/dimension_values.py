@@ -19,6 +19,7 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry, Counter
 
 from contracts.errors import BadSetting
+from contracts.private_folder import make_private_folder
 from contracts.settings import Settings
 from producers.runtime.batching import RequestRow
 
@@ -106,7 +107,7 @@ def _kept_key(path: Path) -> bytes:
     Raises BadSetting for a file that holds no key.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_hex(_KEY_BYTES))

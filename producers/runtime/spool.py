@@ -24,6 +24,7 @@ import msgspec
 
 from contracts import codec
 from contracts.errors import Unavailable
+from contracts.private_folder import make_private_folder
 
 FORMAT = 1
 MAX_BYTES = 256 * 2**20
@@ -82,7 +83,7 @@ class Spool:
         self.path, self.max_bytes = path, max_bytes
         self._lock = threading.Lock()
         with self._translate_errors():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # The file holds names of tenants and requests.
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")

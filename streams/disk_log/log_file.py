@@ -20,6 +20,7 @@ import msgspec
 
 from contracts import codec, topics
 from contracts.errors import Unavailable
+from contracts.private_folder import make_private_folder
 from warehouse.sink.owed_hours import EMBEDDED_LOG
 
 FORMAT = 1
@@ -78,7 +79,7 @@ class DiskLog:
         self.path, self._max_bytes = path, max_bytes
         self._lock = threading.Lock()
         with self._translated():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # It holds names of tenants and requests.
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
             for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):

@@ -180,7 +180,7 @@ class _Connection:
         self.closed = False
         self.transport = self
 
-    def close(self) -> None:
+    def abort(self) -> None:
         self.closed = True
 
 

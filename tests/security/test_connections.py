@@ -45,7 +45,7 @@ class _Connection:
     def transport(self) -> Any:
         return self
 
-    def close(self) -> None:
+    def abort(self) -> None:
         self.closed = True
 
 

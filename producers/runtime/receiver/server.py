@@ -281,7 +281,7 @@ def create_app(handler: RequestHandler, delivery_queue: DeliveryQueue, routes: S
     for route in routes:
         mount(route)
 
-    @app.get("/healthz", include_in_schema=False)
+    @app.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)
     async def healthz() -> Response:
         if delivery_queue.failed:
             headers, body = problems.encode_problem(Rejected(503, "failed", str(delivery_queue.failed)), "/healthz")

@@ -1,0 +1,85 @@
+"""Bounds on the questions of the API: how many a caller asks at once, and how many run at once.
+
+A question that waits for its turn takes no thread and no reader of the warehouse. Two of a caller run at once, so that
+one caller's slow questions leave room for the others'. The engine bounds the time and the memory of each
+(`question_timeout_s`, `question_memory_mb`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from api.auth import _Authenticated
+
+CALLER_QUESTIONS = 24
+"""Questions of one caller at once; the page asks 8."""
+RUNNING, CALLER_RUNNING = 4, 2
+"""Questions that run at once, as many as the warehouse has readers; of one caller."""
+MAX_QUESTIONS = 256
+"""Questions of all callers at once."""
+RETRY_S = "1"
+
+Answer = TypeVar("Answer")
+
+
+class QuestionBounds:
+    """Questions under way, by caller. Its event loop alone uses it. `running` of them run at once."""
+
+    def __init__(self, running: int = RUNNING) -> None:
+        self._running = asyncio.Semaphore(running)
+        self._callers: dict[str, asyncio.Semaphore] = {}
+        self._questions = Counter[str]()
+
+    @asynccontextmanager
+    async def turn(self, caller: str) -> AsyncIterator[None]:
+        """Wait for the turn of a caller's question. Raises HTTPException: 429 for too many, 503 where all have them."""
+        if self._questions[caller] >= CALLER_QUESTIONS:
+            raise HTTPException(
+                429, f"{CALLER_QUESTIONS} questions of this caller are under way; ask again.", {"Retry-After": RETRY_S}
+            )
+        if self._questions.total() >= MAX_QUESTIONS:
+            raise HTTPException(503, f"{MAX_QUESTIONS} questions are under way; ask again.", {"Retry-After": RETRY_S})
+        self._questions[caller] += 1
+        own = self._callers.setdefault(caller, asyncio.Semaphore(CALLER_RUNNING))
+        try:
+            async with own, self._running:
+                yield
+        finally:
+            self._questions[caller] -= 1
+            if not self._questions[caller]:
+                del self._questions[caller], self._callers[caller]
+
+
+class SharedQuestion(Generic[Answer]):
+    """A question that all who ask it while it runs ask together, in one thread."""
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        self._ask = ask
+        self._running: asyncio.Task[Answer] | None = None
+
+    async def answer(self) -> Answer:
+        """Return the answer. Raises what the question raises."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(run_in_threadpool(self._ask))
+        return await asyncio.shield(self._running)
+
+
+async def _turn(request: Request, caller: _Authenticated) -> AsyncIterator[None]:
+    bounds: QuestionBounds = request.app.state.questions
+    address = request.client.host if request.client else ""
+    # A credential of all tenants may be many people's, and the page needs none on loopback.
+    asker = f"address {address} {caller.name}" if caller.tenants is None else f"tenants {sorted(caller.tenants)}"
+    async with bounds.turn(asker):
+        yield
+
+
+IN_TURN = Depends(_turn, scope="function")
+"""Dependency of a route: it is asked in its caller's turn, which ends before the answer is sent."""
