@@ -12,7 +12,7 @@ from contracts.boundary import Boundary, part_of
 from contracts.units import rfc3339
 
 if TYPE_CHECKING:
-    from warehouse.ledger.explanation import ExplainedRow, Explanation
+    from warehouse.ledger.explained_charge import ExplainedRow, Explanation
 
 _PRICE = {"energy": "tariff", "pue": "PUE", "carbon": "carbon intensity"}
 

@@ -24,10 +24,12 @@ def explain(
     with open_ledger(data) as reader:
         from api.serialization import plain
         from cli.charge_tree import charge_tree
+        from warehouse.ledger.explained_charge import Explanation
         from warehouse.ledger.explanation import explain as explain_charge
 
         explanation = explain_charge(reader, tenant, window)
         if as_json:
             print_json(plain(explanation))
         else:
+            assert isinstance(explanation, Explanation), "the command's reader is an operator's"
             stdout().print(charge_tree(explanation), soft_wrap=True)

@@ -220,6 +220,24 @@ class GpuInterval:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuOfWindow:
+    """A GPU that measured a window for one workload, as a tenant sees it: energy and times it shares with others."""
+
+    window_start: Time
+    window_ms: int
+    cluster: str
+    workload: str
+    node: str
+    gpu_uuid: str
+    hardware: str
+    owner: str
+    method: str
+    late: bool
+    late_id: int
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RequestEnergyRow:
     """One inference request, with its energy in the final windows that it ran in.
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from api.examples.common import AT, END, dimension_values, rows_response, token_counts
 from api.serialization import plain, plain_rows
 from contracts.units import epoch_ms
-from warehouse.ledger.explanation import (
+from warehouse.ledger.explained_charge import (
     AppliedFloor,
     AppliedPrice,
     AppliedWeights,

@@ -12,13 +12,13 @@ from api.examples import ledger as examples
 from api.params import Tenant
 from api.response_models import documented
 from api.serialization import plain
-from warehouse.ledger.explanation import Explanation
+from warehouse.ledger.explained_charge import Explanation, OwnExplanation
 from warehouse.ledger.explanation import explain as explain_charge
 
 router = LedgerRouter(prefix="/v1", tags=["drill-down"])
 
 
-@router.get("/explain", responses=documented(Explanation, examples.EXPLAIN, 404))
+@router.get("/explain", responses=documented(Explanation | OwnExplanation, examples.EXPLAIN, 404))
 def explain(
     reader: MoneyReader,
     tenant: Tenant = None,
@@ -26,5 +26,6 @@ def explain(
         str, Query(max_length=40, description="`latest`, or RFC 3339: the window that contains it.")
     ] = "latest",
 ) -> Response:
-    """A tenant's charge of one window: its share of work, the GPUs' intervals, idle floor, weights and prices."""
+    """A tenant's charge of one window: its share of work, the GPUs' intervals, idle floor, weights and prices. A tenant
+    sees its own figures, and its share as a ratio."""
     return JSONResponse(plain(explain_charge(reader, tenant, window)))

@@ -29,7 +29,7 @@ from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.periods import Period, newest
-from warehouse.results import GpuInterval, LatestRow, LedgerRow
+from warehouse.results import GpuInterval, GpuOfWindow, LatestRow, LedgerRow
 
 router = LedgerRouter(prefix="/v1", tags=["drill-down"])
 
@@ -56,7 +56,7 @@ def ledger(
 
 @router.get(
     "/ledger/{cluster}/{workload}/{window_start}/intervals",
-    responses=documented(RowsResponse[GpuInterval], examples.INTERVALS),
+    responses=documented(RowsResponse[GpuInterval] | RowsResponse[GpuOfWindow], examples.INTERVALS),
 )
 def intervals(
     request: Request,
@@ -67,11 +67,13 @@ def intervals(
     page_request: RequestedPage,
     format_: RequestedFormat = None,
 ) -> Response:
-    """Measurements of each GPU in a window of a workload. A tenant sees those of windows in which it has a row."""
+    """Measurements of each GPU in a window of a workload. A tenant sees which GPUs measured windows in which it has a
+    row, without energy and times, which it shares with others."""
     start = _instant(window_start)
     page = ledger_queries.intervals(reader, start, cluster, workload, page_request)
     end = EpochMs(start + page.rows[0].window_ms) if page.rows else start
-    return respond_page(request, format_, page, GpuInterval, Period(start, end))
+    of_row = GpuInterval if reader.tenants is None else GpuOfWindow
+    return respond_page(request, format_, page, of_row, Period(start, end))
 
 
 @router.get("/latest", responses=documented(RowsResponse[LatestRow], examples.LATEST))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,26 @@ def _run(*command: str, cwd: Path = ROOT) -> str:
 
 
 # docker-compose.yml
+
+
+def test_clickhouse_is_of_a_version_whose_row_policies_hold() -> None:
+    image = SERVICES["clickhouse"]["image"]
+    version = re.fullmatch(r"clickhouse/clickhouse-server:(\d+(?:\.\d+){3})(@sha256:[0-9a-f]{64})?", image)
+    assert version, f"{image}: name the whole version, not a series"
+    assert tuple(map(int, version[1].split("."))) >= (26, 3, 22, 6)
+
+
+def test_the_engine_of_the_tests_is_named_beside_the_servers() -> None:
+    chdb, engine = metadata.version("chdb"), chdb_engine_version()
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert f"chdb {chdb}: ClickHouse {engine}" in text
+    assert tuple(map(int, engine.split("."))) >= (26, 3, 22, 6)
+
+
+def chdb_engine_version() -> str:
+    """Version of ClickHouse in chdb, asked in a process of its own: a process may open one folder."""
+    question = "import chdb; print(chdb.query('SELECT version()', 'TabSeparatedRaw'))"
+    return _run(sys.executable, "-c", question).strip()
 
 
 def test_docker_compose_accepts_the_file() -> None:

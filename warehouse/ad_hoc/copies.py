@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "usage", "tenants", "requests")
 """Tables (and a view of one) whose rows belong to a tenant each."""
 SHARED_TABLES = {
-    "prices": "ad_hoc/prices", "clusters": "ad_hoc/clusters", "idle_floors": "ad_hoc/idle_floors",
-    "work_weights": "ad_hoc/work_weights",
+    "prices": "ad_hoc/prices", "clusters": "ad_hoc/clusters", "work_weights": "ad_hoc/work_weights",
 }  # fmt: skip
-"""Tables that every caller may read, and the question that copies each."""
+"""Tables that every caller may read, and the question that copies each. Without idle floors: with them, a tenant's own
+idle energy would tell all tenants' work."""
 FOR_TENANTS = frozenset((*TENANT_TABLES, *SHARED_TABLES))
 MAX_COPY_BYTES = 2 * 2**30
 """Of rows as the engine holds them, in all tables of one question."""

@@ -6,7 +6,6 @@ Every step keeps its factors, so that a reader can multiply them again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -17,8 +16,19 @@ from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms
 from warehouse.chargeback.pricing import KINDS, UNMETERED, price_energy
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
+from warehouse.ledger.explained_charge import (
+    AppliedFloor,
+    AppliedPrice,
+    AppliedWeights,
+    ExplainedRow,
+    Explanation,
+    MeasuredEnergy,
+    OwnExplanation,
+    WorkShare,
+    own_explanation,
+)
 from warehouse.reader import LedgerReader
-from warehouse.results import METHODS, Amount, GpuInterval, LedgerRow, Time
+from warehouse.results import METHODS, GpuInterval, LedgerRow
 
 MAX_PARTS = 200
 """Ledger rows of one tenant in one window that are explained; more is an error."""
@@ -26,116 +36,10 @@ SHOWN_INTERVALS = 64
 """Devices listed per part; `devices` says how many there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkShare:
-    """active = whole_active x work / whole_work, to the microjoule (largest remainder). Work is in thousandths.
-
-    Of a host it is the work of the GPUs beside it, where the row's tokens count.
-    """
-
-    work: int
-    whole_work: int
-    ratio: float | None
-    active_uj: int
-    whole_active_uj: int
-    idle_uj: int
-    whole_idle_uj: int
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredEnergy:
-    """Energy that a workload's GPUs of one hardware type measured in the window, or its hosts, or meters at the wall.
-
-    `energy_uj` equals `ledger_uj`, which the ledger charged for these devices to all tenants together. `intervals` are
-    the first `SHOWN_INTERVALS` measurements. `gpus` is the number of `devices` that are GPUs: all, or 0.
-    """
-
-    energy_uj: int
-    ledger_uj: int
-    covered_ms: int
-    gpus: int
-    devices: int
-    intervals: list[GpuInterval]
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedFloor:
-    """idle = min(energy, idle_mw x covered_ms): 1 mW for 1 ms is 1 µJ. Version 0: no floor was known."""
-
-    version: int
-    idle_mw: int | None
-    idle_uj: int | None
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedWeights:
-    """Work per token in thousandths, by kind of token, and per request-second, which counts where no request of the
-    window had token work. Null where that version is no longer in the table."""
-
-    version: int
-    prompt_milli: int | None
-    cached_milli: int | None
-    completion_milli: int | None
-    source: str
-    request_second_milli: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedPrice:
-    """A tariff (kind energy, money per kWh), PUE or carbon intensity (gCO2eq per kWh), valid at the hour's start."""
-
-    kind: str
-    cluster: str
-    value: Amount
-    currency: str
-    valid_from: Time
-    valid_to: Time
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedRow:
-    """One ledger row and everything that it was computed from.
-
-    `cost` = kwh x PUE x tariff, to twelve places; null where a price is missing. All of these are null where the row's
-    tokens have no measured energy (its method is `unmetered`).
-    """
-
-    row: LedgerRow
-    share: WorkShare
-    measured: MeasuredEnergy
-    floor: AppliedFloor
-    weights: AppliedWeights
-    prices: list[AppliedPrice]
-    missing_prices: list[str]
-    kwh: Amount | None
-    kwh_facility: Amount | None
-    cost: Amount | None
-    gco2: Amount | None
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A tenant's charge of one window. The parts sum to `energy_uj` and `cost`.
-
-    `unmetered_tokens` have no measured energy: `cost` is that of the others, and null where there are none.
-    """
-
-    tenant: str
-    window_start: Time
-    window_end: Time
-    energy_uj: int
-    cost: Amount | None
-    currency: str
-    gco2: Amount | None
-    unmetered_tokens: int
-    simulated: bool
-    parts: list[ExplainedRow]
-
-
-def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") -> Explanation:
+def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") -> Explanation | OwnExplanation:
     """Return the charge of a tenant in the window that holds an instant (RFC 3339), or in its newest final one.
+
+    A tenant's reader gets an `OwnExplanation`.
 
     `tenant` None is the reader's own. Raises BadQuery where the tenant has no final window there, and where an operator
     names none.
@@ -162,7 +66,7 @@ def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") ->
     metered = [part for part in parts if part.row.method != _UNMETERED]
     costs, grams = [part.cost for part in metered], [part.gco2 for part in metered]
     currencies = {price.currency for part in parts for price in part.prices if price.kind == "energy"}
-    return Explanation(
+    explanation = Explanation(
         tenant=tenant,
         window_start=start_ms,
         window_end=EpochMs(start_ms + parts[0].row.window_ms),
@@ -174,6 +78,7 @@ def explain(reader: LedgerReader, tenant: str | None, window: str = "latest") ->
         simulated=any(part.row.simulated for part in parts),
         parts=parts,
     )
+    return explanation if reader.tenants is None else own_explanation(explanation)
 
 
 def _instant(text: str) -> int:

@@ -6,7 +6,7 @@ Readers, periods, pages and errors are as in `chargeback_queries`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from contracts.events import DIMENSIONS
@@ -17,7 +17,7 @@ from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
-from warehouse.results import METHODS, FleetRow, GpuInterval, LatestRow, LedgerRow, RequestEnergyRow
+from warehouse.results import METHODS, FleetRow, GpuInterval, GpuOfWindow, LatestRow, LedgerRow, RequestEnergyRow
 
 _ALL = Filter()
 _SEPARATOR = "\x1f"
@@ -156,8 +156,11 @@ def ledger_row(row: Mapping[str, Any]) -> LedgerRow:
 
 def intervals(
     reader: LedgerReader, window_start_ms: int, cluster: str, workload: str, page: PageRequest = _FIRST_PAGE
-) -> Page[GpuInterval]:
-    """Return what each GPU measured in one window for one workload: to a tenant, only where it has a row itself."""
+) -> Page[GpuInterval] | Page[GpuOfWindow]:
+    """Return what each GPU measured in one window for one workload.
+
+    A tenant gets the GPUs where it has a row itself, and not their energy: less its own, that is what others drew.
+    """
     filter = Filter(cluster=cluster, workload=workload)
     question = ("intervals", window_start_ms, reader.narrow(filter))
     after = page.after(question, [str, str, int])
@@ -172,7 +175,11 @@ def intervals(
         after_late=cut[2],
         limit=page.limit + 1,
     )
-    return page.cut(question, [interval(row) for row in rows], lambda r: [r.node, r.gpu_uuid, r.late_id])
+    measured = page.cut(question, [interval(row) for row in rows], lambda r: [r.node, r.gpu_uuid, r.late_id])
+    if reader.tenants is None:
+        return measured
+    names = [field.name for field in fields(GpuOfWindow)]
+    return Page([GpuOfWindow(**{name: getattr(row, name) for name in names}) for row in measured.rows], measured.next)
 
 
 def interval(row: Mapping[str, Any]) -> GpuInterval:

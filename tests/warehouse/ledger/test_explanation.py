@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 
@@ -17,7 +18,7 @@ from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.ledger.explanation import explain
 from warehouse.periods import Period
-from warehouse.reader import LedgerReader, operator_reader
+from warehouse.reader import LedgerReader, operator_reader, tenant_reader
 
 
 def test_the_latest_window_is_the_newest_final_one_of_the_tenant(books: Warehouse) -> None:
@@ -139,3 +140,36 @@ def test_an_impossible_explanation_is_refused_by_name(books: Warehouse, tenant: 
     with pytest.raises(BadQuery) as refused:
         explain(operator_reader(books), tenant, window)
     assert refused.value.field == field
+
+
+def test_a_tenant_sees_its_share_as_a_ratio_and_nothing_of_all_tenants(books: Warehouse) -> None:
+    whole = explain(operator_reader(books), "acme", "2026-10-31T22:30:00Z")
+    own = explain(tenant_reader(books, "acme"), None, "2026-10-31T22:30:00Z")
+    assert [part.row for part in own.parts] == [part.row for part in whole.parts]
+    assert (own.energy_uj, own.cost) == (whole.energy_uj, whole.cost)
+    for all_figures, part in zip(whole.parts, own.parts, strict=True):
+        assert (part.share.work, part.share.active_uj) == (all_figures.share.work, all_figures.share.active_uj)
+        assert part.share.ratio == float(f"{all_figures.share.ratio:.4g}")
+
+
+def test_no_figure_of_an_answer_to_a_tenant_is_that_of_all_tenants(books: Warehouse) -> None:
+    window = "2026-10-31T22:30:00Z"
+    own = set(integers(explain(tenant_reader(books, "globex"), None, window)))
+    for part in explain(operator_reader(books), "globex", window).parts:
+        share, measured = part.share, part.measured
+        wholes = {share.whole_work, share.whole_active_uj, share.whole_idle_uj, measured.energy_uj, measured.ledger_uj}
+        wholes |= {i.energy_uj for i in measured.intervals}
+        mine = {share.work, share.active_uj, share.idle_uj, part.row.energy_uj, 0}
+        assert wholes - mine
+        assert not (wholes - mine) & own
+
+
+def integers(value: object) -> Iterator[int]:
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from integers(part)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from integers(getattr(value, name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from contracts.units import MS_PER_HOUR
 from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries
@@ -11,6 +13,7 @@ from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.periods import Period, newest
 from warehouse.reader import operator_reader, tenant_reader
+from warehouse.results import GpuOfWindow
 
 REAL = Period(seed.REAL_START_MS, seed.END_MS)
 
@@ -79,7 +82,9 @@ def test_the_intervals_of_a_window_sum_to_its_ledger_rows(books: Warehouse) -> N
 
 
 def test_a_tenant_sees_only_intervals_of_windows_that_it_is_charged_for(books: Warehouse) -> None:
-    assert ledger_queries.intervals(tenant_reader(books, "acme"), REAL.start, "eu-1", "code").rows
+    rows = ledger_queries.intervals(tenant_reader(books, "acme"), REAL.start, "eu-1", "code").rows
+    assert [(type(r), r.gpu_uuid) for r in rows] == [(GpuOfWindow, "GPU-c"), (GpuOfWindow, "GPU-d")]
+    assert not {"energy_uj", "covered_ms", "busy_ms"} & {field.name for field in fields(GpuOfWindow)}
     assert not ledger_queries.intervals(tenant_reader(books, "globex"), REAL.start, "eu-1", "code").rows
 
 
