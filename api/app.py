@@ -18,6 +18,7 @@ from api.openapi import describe
 from api.question_bounds import IN_TURN, QuestionBounds, SharedQuestion
 from api.routes import ROUTERS
 from api.single_flight import SingleFlightCache
+from api.sql_places import SqlPlaces
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
@@ -42,6 +43,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.settings = settings
     app.state.readers = CallerReaders(settings, warehouse)
     app.state.act_log = ActLog(settings.access_log_path)
+    app.state.sql_places = SqlPlaces()
     app.state.report_cache = SingleFlightCache()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))

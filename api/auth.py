@@ -96,13 +96,20 @@ def _fleet_reader(request: Request, caller: _Authenticated) -> LedgerReader:
     return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
 
 
+def _sql_reader(request: Request, caller: _Authenticated) -> LedgerReader:
+    caller.require(Scope.ADMIN if caller.tenants is None else Scope.READ_TENANT)
+    return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
+
+
 CallerReader = Annotated[LedgerReader, Depends(_caller_reader)]
 """Parameter of a route on energy, tokens and latencies, which has no money: any scope to read."""
 MoneyReader = Annotated[LedgerReader, Depends(_money_reader)]
 """Parameter of a route on money: `read:finance`, or `read:tenant` of the caller's own tenants."""
 FleetReader = Annotated[LedgerReader, Depends(_fleet_reader)]
 """Parameter of a route on the whole fleet: `read:fleet`, of all tenants."""
-_READERS = (_caller_reader, _money_reader, _fleet_reader)
+SqlReader = Annotated[LedgerReader, Depends(_sql_reader)]
+"""Parameter of a route that takes SQL: `admin` of all tenants, or `read:tenant` of the caller's own."""
+_READERS = (_caller_reader, _money_reader, _fleet_reader, _sql_reader)
 
 
 def may_see_money(request: Request) -> bool:

@@ -42,6 +42,6 @@ def _put_examples_back(routers: Sequence[APIRouter], document: dict[str, Any]) -
     for route in (route for router in routers for route in router.routes):
         if isinstance(route, APIRoute):
             for media_type, content in route.responses.get(200, {}).get("content", {}).items():
-                if "example" in content:
-                    response = document["paths"][route.path_format]["get"]["responses"]["200"]
+                for method in (route.methods or ()) if "example" in content else ():
+                    response = document["paths"][route.path_format][method.lower()]["responses"]["200"]
                     response["content"][media_type]["example"] = content["example"]

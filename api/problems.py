@@ -115,7 +115,10 @@ def _unavailable(request: Request, error: Exception) -> Response:
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = _KINDS.get(error.status_code, "http")
-    details = {404: "There is nothing at this address; /openapi.json lists all.", 405: "This address takes GET only."}
+    details = {
+        404: "There is nothing at this address; /openapi.json lists all.",
+        405: "This address does not take that method.",
+    }
     detail = details.get(error.status_code, str(error.detail))
     return problem(request.url.path, error.status_code, kind, detail, headers=error.headers)
 

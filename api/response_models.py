@@ -57,13 +57,17 @@ class SessionsResponse(RowsResponse[SessionRow]):
     note: Annotated[str | None, Field(description="Set where workers do not store single requests.")] = None
 
 
+def _has_rows_of_fields(example: dict[str, Any]) -> bool:
+    return isinstance(next(iter(example.get("rows", ())), None), dict)
+
+
 def documented(model: Any, example: dict[str, Any], *also: int, csv: str = "") -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of a route: its response with an example, and its problems.
 
     `csv` is the example in CSV where that differs from the example's rows; `also` adds statuses of problems.
     """
     content: dict[str, Any] = {"application/json": {"example": example}}
-    if csv or "rows" in example:
+    if csv or _has_rows_of_fields(example):
         csv = csv or to_csv(example["rows"], list(example["rows"][0]))
         content["text/csv"] = {"schema": {"type": "string"}, "example": csv}
     return {200: {"model": model, "content": content}, **problems.responses(401, 403, 422, 429, 503, *also)}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
@@ -109,3 +112,19 @@ def respond_page(
         simulated=any(getattr(row, "simulated", False) for row in page.rows),
         **envelope,
     )
+
+
+def jsonable(value: Any) -> Any:
+    """Return a value of a ClickHouse answer as JSON has it: times in RFC 3339, decimals as text, no NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -338,6 +338,15 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SqlColumn:
+    """A column of a table that a question in SQL may name, with ClickHouse's type."""
+
+    table: str
+    column: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class LatestRow:
     """A tenant's part of one of the newest windows, which may be provisional. `unmetered_tokens` have no energy."""
 

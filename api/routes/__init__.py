@@ -17,6 +17,7 @@ from api.routes import (
     reconciliation,
     requests,
     sessions,
+    sql,
     usage,
 )
 
@@ -25,7 +26,7 @@ LEDGER_ROUTERS: tuple[LedgerRouter, ...] = (
         module.router
         for module in (
             chargeback, balance, fleet, latency, ledger, requests, explanation, usage, sessions, forecast, anomalies,
-            reconciliation,
+            reconciliation, sql,
         )
     ),
     operations.metrics_router,

@@ -56,6 +56,7 @@ PATHS = [
     "/v1/requests",
     "/v1/sessions",
     "/v1/sessions/{session_id}",
+    "/v1/sql",
     "/v1/usage",
 ]
 

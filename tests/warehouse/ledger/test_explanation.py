@@ -143,11 +143,11 @@ def test_an_impossible_explanation_is_refused_by_name(books: Warehouse, tenant: 
 
 
 def test_a_tenant_sees_its_share_as_a_ratio_and_nothing_of_all_tenants(books: Warehouse) -> None:
-    whole = explain(operator_reader(books), "acme", "2026-10-31T22:30:00Z")
+    of_operator = explain(operator_reader(books), "acme", "2026-10-31T22:30:00Z")
     own = explain(tenant_reader(books, "acme"), None, "2026-10-31T22:30:00Z")
-    assert [part.row for part in own.parts] == [part.row for part in whole.parts]
-    assert (own.energy_uj, own.cost) == (whole.energy_uj, whole.cost)
-    for all_figures, part in zip(whole.parts, own.parts, strict=True):
+    assert [part.row for part in own.parts] == [part.row for part in of_operator.parts]
+    assert (own.energy_uj, own.cost) == (of_operator.energy_uj, of_operator.cost)
+    for all_figures, part in zip(of_operator.parts, own.parts, strict=True):
         assert (part.share.work, part.share.active_uj) == (all_figures.share.work, all_figures.share.active_uj)
         assert part.share.ratio == float(f"{all_figures.share.ratio:.4g}")
 
