@@ -37,6 +37,7 @@ from cli.session import session
 from cli.sessions import sessions
 from cli.sql import sql
 from cli.stream import stream
+from cli.tenant_user import tenant_user
 from cli.up import up
 from cli.usage import usage
 
@@ -86,6 +87,7 @@ for command in (mlperf, azure, csv, prometheus):
     replay.command()(command)
 app.add_typer(replay, name="replay", rich_help_panel=RUN)
 app.add_typer(key, name="key", rich_help_panel=CHECK)
+app.add_typer(tenant_user, name="tenant-user", rich_help_panel=CHECK)
 
 
 def main() -> None:
