@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         ge=60_000,
         le=31_622_400_000,
         description="How long ago an event that a sender posts may have ended (2 days); what is older is refused. "
-        "Replays and sources that are read have no such bound.",
+        "Replays and sources that are read have no such bound; the windows that they restate are counted.",
     )
     publish_ms: int = Field(5_000, ge=100, le=300_000, description="Period at which a producer sends its events.")
     spool_mb: int = Field(

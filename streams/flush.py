@@ -8,6 +8,7 @@ that it may lack, so that the next owner recomputes them if this one dies.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,17 +16,23 @@ import numpy as np
 
 from contracts.errors import Fenced
 from contracts.rows import Table, concat
+from contracts.units import rfc3339
 from streams import metrics
 from streams.assignment import AssignedPartition
+from streams.core.late_facts import LateKey
 from streams.core.partition import ClosedWindows, Partition
 from streams.core.stored_keys import touched_hours
 from streams.retrying_sink import Ownership, RetryingSink, StillOwned
 from warehouse.sink.fence import Fence
 
+log = logging.getLogger(__name__)
+
 CHECKPOINT_EVERY_MS = 1_000
 """Interval of checkpoints for messages that need no flush (heartbeats, duplicates)."""
 HOURS_EVERY_MS = 5_000
 """How long `ledger_hour` may lack rows of the ledger while messages keep arriving."""
+NOTE_EVERY_MS = 60_000
+"""Interval of log lines on old windows."""
 
 
 @dataclass
@@ -49,6 +56,7 @@ class _PartitionFlush:
 class Flusher:
     """Stores what partitions close. `clock` gives epoch milliseconds.
 
+    Windows that are restated longer than `max_age_ms` after their time are counted and logged.
     `advance` closes windows of a partition; `on_sources` is called with rows of `sources` that are about to be stored.
     """
 
@@ -59,7 +67,9 @@ class Flusher:
         on_sources: Callable[[int, Table], None],
         log_id: str,
         clock: Callable[[], int],
+        max_age_ms: int,
     ) -> None:
+        self._max_age_ms, self._next_note_ms = max_age_ms, 0
         self._sink, self._advance, self._on_sources = sink, advance, on_sources
         self._log_id, self._clock = log_id, clock
         self._hours: set[int] = set()
@@ -167,6 +177,20 @@ class Flusher:
         await self._write_checkpoints([part], ownership)
         self.stored_ms = self._clock()
         metrics.RESTATED.inc(len(closed.late_keys))
+        self._note_old_windows(closed.late_keys)
+
+    def _note_old_windows(self, keys: Collection[LateKey]) -> None:
+        """Count windows that were restated long after their time, and log one of them a minute at most."""
+        now_ms = self._clock()
+        old = [key for key in keys if key[0] < now_ms - self._max_age_ms]
+        metrics.OLD_RESTATED.inc(len(old))
+        if old and now_ms >= self._next_note_ms:
+            start_ms, cluster, workload = min(old)
+            log.warning(
+                "%d windows are restated longer than max_age_ms after their time, the first %s of %s/%s: a replay, or "
+                "a sender that changes old bills?", len(old), rfc3339(start_ms), cluster, workload,
+            )  # fmt: skip
+            self._next_note_ms = now_ms + NOTE_EVERY_MS
 
     def _note_hours(self, ledger: Table) -> None:
         hours, clusters, workloads = touched_hours(ledger)

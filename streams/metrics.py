@@ -7,6 +7,10 @@ from prometheus_client import Counter, Gauge
 MESSAGES = Counter("wattlog_stream_messages", "Messages read from the joined topics.")
 WINDOWS = Counter("wattlog_stream_windows_final", "Windows made final and stored, per partition that had rows in them.")
 RESTATED = Counter("wattlog_stream_windows_restated", "Windows of a workload that late facts restated.")
+OLD_RESTATED = Counter(
+    "wattlog_stream_old_windows_restated",
+    "Windows of a workload that late facts restated longer than `max_age_ms` after their time.",
+)
 DEAD_LETTERS = Counter(
     "wattlog_stream_dead_letters", "Messages put on the dead-letter topic, by the field at fault.", ["field"]
 )

@@ -78,7 +78,9 @@ class StreamWorker:
             settings, sink, self._sink, policy, log_id, clock, accept_loss=accept_loss, name_takeover=name_takeover
         )
         self._sequence_gaps = SequenceGaps()
-        self._flusher = Flusher(self._sink, self._bounds.advance, self._sequence_gaps.note, log_id, clock)
+        self._flusher = Flusher(
+            self._sink, self._bounds.advance, self._sequence_gaps.note, log_id, clock, settings.max_age_ms
+        )
         self._inbox = Inbox(settings.batch_messages)
         self._gap_resolver = OffsetGapResolver(reader, clock)
         self._ingesting = False

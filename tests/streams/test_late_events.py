@@ -10,6 +10,7 @@ import pytest
 
 from contracts import topics
 from producers.runtime.batching import RequestRow, token_batch
+from streams import metrics
 from streams.core.decoding import RejectedMessage
 from tests.streams.driven_worker import T0, Driven, by_day, by_hour, days, hours, ledger, settings
 from tests.streams.sample_log import Sent, interval, request, two_windows
@@ -42,6 +43,19 @@ def _run(driven: Driven, *steps: object) -> None:
             await driven.stream_worker.store_once()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("max_age_ms", "old"), [(300_000, 2), (3_600_000, 0)])
+def test_windows_restated_long_after_their_time_are_counted_and_logged(
+    warehouse: Warehouse, caplog: pytest.LogCaptureFixture, max_age_ms: int, old: int
+) -> None:
+    """The worker's clock is ten minutes after the first event."""
+    sent = two_windows()
+    driven = Driven(warehouse, sent.log, settings=settings(max_age_ms=max_age_ms))
+    before = metrics.OLD_RESTATED._value.get()
+    _run(driven, lambda: (sent.tokens(request(3, name="late")), sent.tokens(request(13, name="late too"))))
+    assert metrics.OLD_RESTATED._value.get() - before == old
+    assert ("max_age_ms" in caplog.text) is (old > 0)
 
 
 def test_a_late_message_restates_the_ledger_and_its_hour(warehouse: Warehouse) -> None:
