@@ -98,7 +98,7 @@ def test_spans_metrics_and_logs_are_taken_and_answered_as_over_http(listen: Call
             lambda channel: LogsServiceStub(channel).Export(records),
         )
         assert spans.partial_success.rejected_spans == 1
-        assert points.partial_success.error_message == "not counted: 1 (other)"
+        assert points.partial_success.error_message == "not counted: 1 (unknown_kind)"
         assert "claude_code.api_request can count" in events.partial_success.error_message
         assert rows(listener) == [1, 1]
         assert listener.count("requests_total", route="/v1/traces", status="200") == 1
