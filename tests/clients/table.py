@@ -16,7 +16,10 @@ ENVIRONMENTS: Mapping[str, Sequence[str]] = {
     "openai": (
         *_SDK, "openai==3.57.0", "aiohttp==3.14.5", "litellm==1.110.2", "pydantic-ai-slim[openai]==2.68.0",
         "openinference-instrumentation-openai==0.1.66", "opentelemetry-instrumentation-openai==0.62.4",
-        "opentelemetry-instrumentation-openai-v2==2.4b0", "opentelemetry-util-genai==1.3b0",
+    ),
+    "openai_v2": (
+        *_SDK, "openai==3.57.0", "httpx==0.28.1", "opentelemetry-instrumentation-openai-v2==2.4b0",
+        "opentelemetry-util-genai==0.4b0",
     ),
     "pydantic_old": (*_SDK, "openai==2.54.0", "pydantic-ai-slim[openai]==1.39.0"),
     "semantic_kernel": (*_SDK, "semantic-kernel==1.45.0"),
@@ -59,7 +62,7 @@ CLIENTS: Mapping[str, Client] = {
     "litellm": Client("openai", [FIRST, FIRST, ESTIMATE], kind="litellm"),
     "openinference": Client("openai", [FIRST, FIRST, FIRST, EMBEDDING], refused=1, kind="openinference"),
     "traceloop": Client("openai", [FIRST, FIRST, FIRST, EMBEDDING], refused=1, kind="traceloop"),
-    "openai_v2": Client("openai", [UNCACHED, UNCACHED, EMBEDDING], refused=1, kind="openai_v2"),
+    "openai_v2": Client("openai_v2", [UNCACHED, UNCACHED, EMBEDDING], refused=1, kind="openai_v2"),
     "pydantic": Client("openai", [FIRST, SECOND], _AGENT, kind="pydantic"),
     "pydantic_old": Client("pydantic_old", [FIRST, SECOND], _AGENT, kind="pydantic"),
     "vercel_4": Client("node", [UNCACHED, SECOND_UNCACHED], {"tool_calls": 1}, kind="4"),

@@ -29,9 +29,10 @@ from producers.gateways.otel.span_calls import METERS, ORIGIN, SpanReader
 from producers.gateways.otel.span_meters import MCP_METHOD, EndpointNames, endpoint_call
 from producers.gateways.otel.span_roles import OPERATION, Role, SpanRole, role_of
 from producers.gateways.otel.span_rules import KINDS, SpanRules
-from producers.gateways.otel.span_tree import BELOW, CallCounts, SpanTree
+from producers.gateways.otel.span_tree import BELOW, SpanTree
 from producers.gateways.otel.spans import Span, SpanSelection
 from producers.gateways.otel.token_names import MAX_NAMES, has_counts, unread_counts
+from producers.gateways.otel.trace_memory import CallCounts, TraceMemory
 from producers.runtime.call_bounds import NO_BOUNDS, CallBounds
 from producers.runtime.deduplication import REPEATED, KnownCalls
 from producers.runtime.refusals import read_each, shorten
@@ -86,18 +87,19 @@ class _Roles(NamedTuple):
 class GenAIReader:
     """Reads calls from spans.
 
-    `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise. `endpoints`
-    are the names so far, where several readers share them. `sender` is who reports the spans: a tenant whose token was
+    `payer` maps the tenant that a span names ("" for none) to the one that pays. It may raise. `endpoints` and `memory`
+    are those so far, where several readers share them. `sender` is who reports the spans: a tenant whose token was
     verified, or this producer. A span beyond `bounds` is refused.
     """
 
     def __init__(
         self, rules: SpanRules, payer: Callable[[str], str] = str, endpoints: EndpointNames | None = None,
-        sender: str = ORIGIN, bounds: CallBounds = NO_BOUNDS,
+        sender: str = ORIGIN, bounds: CallBounds = NO_BOUNDS, memory: TraceMemory | None = None,
     ) -> None:  # fmt: skip
         self._bounds = bounds
         self._rules, self._reader = rules, SpanReader(rules, payer, sender)
         self._endpoints = EndpointNames() if endpoints is None else endpoints
+        self._memory = TraceMemory() if memory is None else memory
         self.selection = SpanSelection(
             {*token_names.OBJECTS}
             | span_roles.ATTRIBUTES
@@ -120,7 +122,7 @@ class GenAIReader:
 
         A span that ended after `latest_ms` (epoch ms) is refused.
         """
-        tree, refused, skipped = SpanTree(spans, recent), list[str](), Counter[str]()
+        tree, refused, skipped = SpanTree(spans, recent, self._memory), list[str](), Counter[str]()
         roles = _Roles.of(spans)
         corrected, remarks, calls = Counter[str](), dict[str, None](), list[InferenceCall | AgentUsage]()
 
@@ -158,6 +160,8 @@ class GenAIReader:
                 where = tree.counted_at(span, reading.counts, sums=sums, empty=not reading.has_counts)
                 if recent.has(call.identities[0]):
                     skipped[REPEATED] += 1
+                elif sums and not (reading.counts.prompt or reading.counts.completion):
+                    skipped[OTHER] += 1  # An agent that called no model.
                 elif where:
                     skipped[NESTED] += 1
                     remarks[_remark(span, f"report tokens that spans {where} them report, and are not counted")] = None

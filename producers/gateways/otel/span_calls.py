@@ -14,10 +14,11 @@ from producers.gateways.checked_rows import NEEDED, request_row
 from producers.gateways.otel.span_meters import EndpointCall
 from producers.gateways.otel.span_roles import AGENT_NAMES, MODELS, TOOL_NAMES, Role, SpanRole
 from producers.gateways.otel.span_rules import SERVICE, SpanRules
-from producers.gateways.otel.span_tree import CallCounts, SpanTree
+from producers.gateways.otel.span_tree import SpanTree
 from producers.gateways.otel.spans import AttributeValue, Span
 from producers.gateways.otel.token_names import ATTRIBUTES as TOKEN_ATTRIBUTES
 from producers.gateways.otel.token_names import MAX_NAMES, reported_usage, unread_counts
+from producers.gateways.otel.trace_memory import CallCounts
 from producers.gateways.token_usage import settle
 from producers.runtime.batching import UsageRow, decimal_text
 

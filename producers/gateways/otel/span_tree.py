@@ -8,9 +8,9 @@ ran within its time in the same trace.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from producers.gateways.otel.spans import Span
+from producers.gateways.otel.trace_memory import CallCounts, TraceMemory
 from producers.runtime.deduplication import MARK, KnownCalls
 
 MAX_ANCESTORS = 64
@@ -22,27 +22,17 @@ Key = tuple[str, str]
 """Trace and span id."""
 
 
-class CallCounts(NamedTuple):
-    """Tokens of one report, by which two reports of the same call are recognised."""
-
-    prompt: int
-    cached: int
-    completion: int
-
-    def forms(self) -> set[tuple[int, int]]:
-        """Return prompt and completion as they may be reported: with the cache's tokens, and without them."""
-        return {(self.prompt, self.completion), (self.prompt - self.cached, self.completion)}
-
-
 class SpanTree:
     """The spans of a message and their nesting.
 
     Across messages, `recent` keeps marks: which spans have counted calls below them, and which agents have counted
-    themselves. They are passed on from span to span, as spans arrive from the inside out.
+    themselves. They are passed on from span to span, as spans arrive from the inside out. `memory` is of calls whose
+    parents are missing.
     """
 
-    def __init__(self, spans: Sequence[Span], recent: KnownCalls) -> None:
-        self._spans, self._recent = spans, recent
+    def __init__(self, spans: Sequence[Span], recent: KnownCalls, memory: TraceMemory | None = None) -> None:
+        self._spans, self._recent, self._memory = spans, recent, memory or TraceMemory()
+        self._memory.add_spans(spans)
         self._by_id = {(span.trace_id, span.span_id): span for span in spans}
         self._ancestors: dict[int, list[Span]] = {}
         self._below: dict[Key, list[CallCounts]] = {}
@@ -102,7 +92,12 @@ class SpanTree:
             return ABOVE
         if sums and not span.parent_id and (self._calls.get(span.trace_id) or self._recent.has(_trace(span.trace_id))):
             return BELOW  # The root of a trace: every call of the trace is below it.
-        return BELOW if not below and not empty and self._holds_unlinked(span, counts, sums=sums) else ""
+        if below or empty:
+            return ""
+        earlier = self._memory.unlinked_within(span)
+        if (earlier and sums) or _is_sum(counts, earlier) or self._holds_unlinked(span, counts, sums=sums):
+            return BELOW
+        return ""
 
     def add_counted(self, span: Span, counts: CallCounts, *, sums: bool) -> None:
         """Note that a span is counted."""
@@ -112,6 +107,7 @@ class SpanTree:
         if sums:
             self._recent.add([_agent(span.trace_id, span.span_id)])
             return
+        self._memory.add_call(span, counts)
         calls = self._calls.setdefault(span.trace_id, [])
         if len(calls) < MAX_UNLINKED:
             calls.append((span, self._outermost(span), counts))

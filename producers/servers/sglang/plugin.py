@@ -26,7 +26,7 @@ COUNTERS = NamedCounters(
     life_s=_names("e2e_request_latency_seconds_sum"),
     in_flight=_names("num_running_reqs"),
     model_labels=("model_name", "model", "name"),
-    copies=("tp_rank", "pp_rank", "moe_ep_rank"),
+    copies=("tp_rank", "pp_rank", "moe_ep_rank", "moe_tp_rank", "attn_tp_rank", "attn_cp_rank", "dcp_rank"),
     live=_names(LIVE),
 )
 

@@ -1,0 +1,99 @@
+"""Memory of recent traces across messages: which span is inside which, and when counted calls ran.
+
+A Collector's filter may drop the spans between a call and the agent around it, and send both in messages of their own.
+Then no parents lead from the call to the agent, and only time says that it ran inside. The memory is in the process
+alone: after a restart such an agent may count besides its calls.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+from typing import NamedTuple
+
+from producers.gateways.otel.spans import Span
+
+MAX_TRACES = 2_048
+MAX_SPANS, MAX_CALLS = 2_048, 512
+"""Spans and calls of one trace that are remembered."""
+MAX_DEPTH = 64
+
+
+class CallCounts(NamedTuple):
+    """Tokens of one report, by which two reports of the same call are recognised."""
+
+    prompt: int
+    cached: int
+    completion: int
+
+    def forms(self) -> set[tuple[int, int]]:
+        """Return prompt and completion as they may be reported: with the cache's tokens, and without them."""
+        return {(self.prompt, self.completion), (self.prompt - self.cached, self.completion)}
+
+
+class _Call(NamedTuple):
+    span_id: str
+    start_ns: int
+    end_ns: int
+    counts: CallCounts
+
+
+class _Trace(NamedTuple):
+    parents: dict[str, str]
+    calls: list[_Call]
+
+
+class TraceMemory:
+    """The traces so far, the newest `MAX_TRACES`. Several threads may use it."""
+
+    def __init__(self) -> None:
+        self._traces: OrderedDict[str, _Trace] = OrderedDict()
+        self._lock = Lock()
+
+    def add_spans(self, spans: Sequence[Span]) -> None:
+        """Note the parents of spans."""
+        with self._lock:
+            for span in spans:
+                trace = self._trace(span.trace_id)
+                if len(trace.parents) < MAX_SPANS:
+                    trace.parents[span.span_id] = span.parent_id
+
+    def add_call(self, span: Span, counts: CallCounts) -> None:
+        """Note a call that is counted."""
+        with self._lock:
+            trace = self._trace(span.trace_id)
+            if len(trace.calls) < MAX_CALLS:
+                trace.calls.append(_Call(span.span_id, span.start_ns, span.end_ns, counts))
+
+    def unlinked_within(self, span: Span) -> list[CallCounts]:
+        """Return the counts of the calls that ran within a span's time, and whose parents do not lead past it."""
+        with self._lock:
+            trace = self._traces.get(span.trace_id)
+            if trace is None:
+                return []
+            top = _outermost(trace.parents, span.span_id, "")
+            return [
+                call.counts for call in trace.calls
+                if span.start_ns <= call.start_ns and call.end_ns <= span.end_ns and call.span_id != span.span_id
+                and _outermost(trace.parents, call.span_id, span.span_id) not in ("", top)
+            ]  # fmt: skip
+
+    def _trace(self, trace_id: str) -> _Trace:
+        trace = self._traces.get(trace_id)
+        if trace is None:
+            trace = self._traces[trace_id] = _Trace({}, [])
+            if len(self._traces) > MAX_TRACES:
+                self._traces.popitem(last=False)
+        return trace
+
+
+def _outermost(parents: dict[str, str], span_id: str, stop: str) -> str:
+    """Return the first ancestor that is not known, "" if the root is; `stop` if that is among them."""
+    for _ in range(MAX_DEPTH):
+        if span_id not in parents:
+            return span_id
+        span_id = parents[span_id]
+        if stop and span_id == stop:
+            return stop
+    return ""
