@@ -62,7 +62,12 @@ class Trace:
 
     def _add(self, id_: str, parent: str, start: int, end: int, attributes: dict[str, Any]) -> None:
         kind = CLIENT if "gen_ai.usage.input_tokens" in attributes else INTERNAL
-        self.spans.append(Span(TRACE, id_, parent, kind, start, end, False, "lib", attributes, {}, 0))
+        self.spans.append(
+            Span(
+                trace_id=TRACE, span_id=id_, parent_id=parent, kind=kind, start_ns=start, end_ns=end, failed=False,
+                scope="lib", attributes=attributes, resource={}, event_ns=0,
+            )
+        )  # fmt: skip
 
     def _call(self, parent: str) -> list[Counts]:
         """A call that one to three spans report, each within the other."""
