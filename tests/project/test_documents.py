@@ -50,7 +50,7 @@ def _named_commands() -> set[str]:
     """`wattlog X` in documents, and the arguments of containers in compose and Kubernetes."""
     named = {m for _, line in _command_lines() for m in re.findall(r"(?:^|/)wattlog ([a-z][a-z-]*)", line)}
     named |= {m for text in DOCUMENTS.values() for m in re.findall(r"`wattlog ([a-z][a-z-]*)", text)}
-    deploy = [ROOT / "docker-compose.yml", *(ROOT / "k8s" / "base").glob("*.yaml")]
+    deploy = [ROOT / "docker-compose.yml", *(ROOT / "k8s").glob("*/*.yaml")]
     named |= {
         m for path in deploy for m in re.findall(r"^\s+(?:command|args): \[([a-z]+)", path.read_text("utf-8"), re.M)
     }

@@ -1,5 +1,5 @@
 """Client of the Kubernetes API: lists, watches, and the pods of a node with their labels. An agent's service account
-may only list pods (k8s/base/agent.yaml)."""
+may only list pods (k8s/agents/agent.yaml)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ class ApiClient:
             verify = ssl.create_default_context(cafile=str(self._ca_file)) if url.startswith("https") else False
         except Exception as error:
             raise Unavailable(
-                f"The service account's token or CA cannot be read: {error}", "Are they mounted (k8s/base/agent.yaml)?"
+                f"The service account's token or CA cannot be read: {error}",
+                "Does the pod mount them (k8s/agents/agent.yaml)?",
             ) from None
         if not (token.isascii() and token.isprintable()):  # The client's error would show it.
             raise Unavailable(f"{self._token_file} holds no token", "Is that the service account's token?")
