@@ -69,7 +69,7 @@ class Delivery:
         self.delivered = 0
         """Number of messages that the broker has acknowledged."""
         self.failures = 0
-        """Number of refusals by the broker; each refused message is sent again."""
+        """Number of refusals, by the broker or its client; each refused message is sent again."""
 
     @property
     def waiting(self) -> int:
@@ -104,6 +104,7 @@ class Delivery:
             try:
                 self._send_topic(topic, progress)
             except Unavailable as error:
+                self.failures += 1
                 _log_once(progress, f"messages for {topic} are not sent now, kept on disk: {error}")
 
     def _send_topic(self, topic: str, progress: _TopicProgress) -> None:

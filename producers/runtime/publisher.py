@@ -146,16 +146,21 @@ class Publisher:
 
     def flush(self, timeout_s: float = 30.0) -> None:
         """Wait until every message is acknowledged. Raises Unavailable that names what failed or is still unsent."""
-        left = self._producer.flush(timeout_s)
+        left = self._flush(timeout_s)
         if left:
             self._raise_failures(f"{left} messages are still unsent after {timeout_s:g} s")
         self._raise_failures("")
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Flush for up to `timeout_s`; then drop what is unsent. Raises Unavailable that names the failures."""
-        if self._producer.flush(timeout_s):
+        try:
+            left = self._flush(timeout_s)
+        except Unavailable:
             self._producer.purge()
-            self._producer.flush(1.0)
+            raise
+        if left:
+            self._producer.purge()
+            self._flush(1.0)
         self._raise_failures("")
 
     def __enter__(self) -> Publisher:
@@ -197,12 +202,15 @@ class Publisher:
                     ) from None
                 self._producer.poll(0.05)
             except KafkaException as error:
-                reason: KafkaError = error.args[0]
-                text = f"Kafka does not take the message: {reason.str()}"
-                if reason.fatal():
-                    raise Unavailable(text, "Restart this producer.", reason="fatal", lasting=True) from error
-                raise Unavailable(text, "Try `wattlog doctor`.") from error
+                raise _unavailable(error) from error
         self._producer.poll(0)
+
+    def _flush(self, timeout_s: float) -> int:
+        """Wait until every message is acknowledged or given up. Return how many are still unsent."""
+        try:
+            return self._producer.flush(timeout_s)
+        except KafkaException as error:  # Fatal, as where the user may write no topic at all.
+            raise _unavailable(error) from error
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
@@ -221,6 +229,18 @@ class Publisher:
         self._failures.clear()
         lost = f"{count} messages were not stored: {named}" if count else ""
         raise Unavailable("; ".join(filter(None, (unsent, lost))), "Are the brokers reachable? Try `wattlog doctor`.")
+
+
+def _unavailable(error: KafkaException) -> Unavailable:
+    """Return the error for a client that takes no message: lasting if only a new client could."""
+    reason: KafkaError = error.args[0]
+    text = f"Kafka does not take the message: {reason.str()}"
+    if reason.code() == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+        hint = "Allow its user to write its topics (docs/kafka-access.md), then restart this producer."
+        return Unavailable(text, hint, reason="fatal", lasting=True)
+    if reason.fatal():
+        return Unavailable(text, "Restart this producer.", reason="fatal", lasting=True)
+    return Unavailable(text, "Try `wattlog doctor`.")
 
 
 class ClientLog:
