@@ -34,7 +34,7 @@ PASSWORDS = "password of {}"
 class SecuredBroker(KafkaBroker):
     """A broker whose second listener takes users with a password by TLS. `ca_file` signs its certificate.
 
-    The tests' own listener takes no password; whoever uses it may do everything.
+    The tests' own listener takes no password and permits everything.
     """
 
     def __init__(self, folder: Path, jars: Path) -> None:
@@ -81,9 +81,14 @@ class SecuredBroker(KafkaBroker):
 
 
 def _binding(acl: Acl) -> AclBinding:
-    resource, operation = ResourceType[acl.resource.upper()], AclOperation[acl.operation.upper()]
     return AclBinding(
-        resource, acl.name, ResourcePatternType.LITERAL, f"User:{acl.user}", "*", operation, AclPermissionType.ALLOW
+        restype=ResourceType[acl.resource.upper()],
+        name=acl.name,
+        resource_pattern_type=ResourcePatternType.LITERAL,
+        principal=f"User:{acl.user}",
+        host="*",
+        operation=AclOperation[acl.operation.upper()],
+        permission_type=AclPermissionType.ALLOW,
     )
 
 

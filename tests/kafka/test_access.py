@@ -138,7 +138,7 @@ def test_a_wrong_password_and_another_ca_write_nothing(kafka: SecuredBroker, tmp
 def test_a_topic_that_is_denied_does_not_hold_up_the_others_and_is_named(
     kafka: SecuredBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As an agent that was misled: what it may not send waits on disk, and its energy goes on."""
+    """Messages of a misled agent that it may not send wait on disk, and its energy goes on."""
     spool = Spool(tmp_path / "spool")
     with Publisher(kafka_config(kafka.settings_of("wattlog-agent"))) as publisher:
         delivery = Delivery(spool, publisher)
