@@ -3,35 +3,29 @@
 #   docker build --target server -t wattlog-server .    everything: worker, API, migrations, replays.
 # Both run as user 10001 with a read-only root, and write only to /var/lib/wattlog and /tmp.
 
-ARG PYTHON=3.13
+# The base image is fixed by its name only: whoever builds for production names it by digest as well:
+#   docker build --build-arg PYTHON_IMAGE=python:3.13-slim-bookworm@sha256:... --target server ...
+# `docker buildx imagetools inspect python:3.13-slim-bookworm` shows the digest. All packages are fixed by hash (pins/).
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
-FROM python:${PYTHON}-slim-bookworm AS build
+FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/wattlog
 WORKDIR /src
-COPY pyproject.toml constraints.txt ./
-# Dependencies come first, from pyproject.toml alone, so that a change of our code rebuilds only the last, small layer.
-RUN cat > /usr/local/bin/requirements <<'PY' && chmod +x /usr/local/bin/requirements
-#!/usr/local/bin/python
-"""Print the dependencies of the project and of the extras given as arguments."""
-import sys, tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-print(*project["dependencies"], *(d for e in sys.argv[1:] for d in project["optional-dependencies"][e]), sep="\n")
-PY
+COPY pins pins
+RUN python -m venv /opt/wattlog && pip install --require-hashes -r pins/build.txt
 
+# Dependencies come first, so that a change of our code rebuilds only the last, small layers.
 FROM build AS build-agent
-RUN --mount=type=cache,target=/root/.cache/pip \
-    requirements agent > /tmp/requirements && /opt/wattlog/bin/pip install -c constraints.txt -r /tmp/requirements
+RUN --mount=type=cache,target=/root/.cache/pip /opt/wattlog/bin/pip install --require-hashes -r pins/agent.txt
 COPY . .
-RUN /opt/wattlog/bin/pip install --no-deps .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . && /opt/wattlog/bin/pip install --no-deps --no-index /dist/*.whl
 
 FROM build AS build-server
-RUN --mount=type=cache,target=/root/.cache/pip \
-    requirements server > /tmp/requirements && /opt/wattlog/bin/pip install -c constraints.txt -r /tmp/requirements
+RUN --mount=type=cache,target=/root/.cache/pip /opt/wattlog/bin/pip install --require-hashes -r pins/server.txt
 COPY . .
-RUN /opt/wattlog/bin/pip install --no-deps .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . && /opt/wattlog/bin/pip install --no-deps --no-index /dist/*.whl
 
-FROM python:${PYTHON}-slim-bookworm AS run
+FROM ${PYTHON_IMAGE} AS run
 RUN groupadd --system --gid 10001 wattlog \
  && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/wattlog --shell /usr/sbin/nologin wattlog \
  && install -d -o 10001 -g 10001 -m 0750 /var/lib/wattlog

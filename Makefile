@@ -15,11 +15,11 @@ JOBS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint fmt typecheck bench chaos simulate constraints clean
+.PHONY: help demo test test-all lint fmt typecheck bench chaos simulate constraints sbom audit-dependencies clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.server ## Install, then run `wattlog demo`: a balanced ledger from a simulated fleet (ARGS=--exit ends after the replay)
 	@$(BIN)/wattlog demo $(ARGS)
@@ -54,11 +54,25 @@ simulate: $(VENV)/.dev ## Inject faults into simulated runs, by seed (ARGS='--se
 chaos: $(VENV)/.dev ## Inject faults on a real Kafka, for about an hour and a half (ROUNDS=50: number of kills; ARGS=--help)
 	@$(BIN)/python -m tests.kafka.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
-constraints: ## Write constraints.txt from the newest versions that fit together
+constraints: build/tools/.made ## Write constraints.txt from the newest versions that fit together, and the hashes of their files to pins/
 	@$(find_python) rm -rf build/pins && mkdir -p build && "$$python" -m venv build/pins
 	@build/pins/bin/python -m pip install --quiet '.[agent,server,dev]'
 	@{ sed -n '/^#/p' constraints.txt; build/pins/bin/python -m pip freeze --exclude wattlog; } > build/constraints.txt
-	@mv build/constraints.txt constraints.txt && rm -rf build/pins && git diff --stat -- constraints.txt
+	@mv build/constraints.txt constraints.txt && rm -rf build/pins
+	@$(pin) -c constraints.txt --extra agent pyproject.toml -o pins/agent.txt >/dev/null
+	@$(pin) -c constraints.txt --extra server pyproject.toml -o pins/server.txt >/dev/null
+	@$(pin) -c constraints.txt --extra server --extra dev pyproject.toml -o pins/dev.txt >/dev/null
+	@$(pin) -c constraints.txt pins/build.in -o pins/build.txt >/dev/null
+	@$(pin) pins/tools.in -o pins/tools.txt >/dev/null
+	@git diff --stat -- constraints.txt pins
+
+sbom: $(VENV)/.server build/tools/.made ## Write what is installed in .venv to build/sbom.json (CycloneDX), checked by its schema
+	@build/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file build/sbom.json --validate $(BIN)/python
+	@echo "build/sbom.json"
+
+audit-dependencies: build/tools/.made ## Look for known weaknesses in the pinned versions; needs the network
+	@build/tools/bin/pip-audit --disable-pip --require-hashes -r pins/dev.txt -r pins/build.txt $(ARGS)
 
 clean: ## Remove build outputs and caches; the demo's data (.wattlog) stays
 	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -77,13 +91,35 @@ find_python = python=; for each in $(PYTHON); do \
 	    "$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; \
 	fi;
 
+# Pins for every platform and Python, with the hash of each file, from the index that pip is set to.
+pin = index="$${PIP_INDEX_URL:-$$(build/tools/bin/python -m pip config get global.index-url 2>/dev/null)}"; \
+	build/tools/bin/uv pip compile --quiet --universal --generate-hashes --no-annotate --upgrade --python-version 3.11 \
+	  --custom-compile-command "make constraints" $${index:+--default-index "$$index"}
+
+# LOCKED=1, as in CI: pip accepts only files whose hashes are in pins/. Otherwise only versions are fixed, and the package
+# is built with the newest hatchling.
+LOCKED ?=
+locked_file = pins/$(lastword $(subst $(comma), ,$(1))).txt
+ifeq ($(LOCKED),)
+pip_install = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
+else
+pip_install = { $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r pins/build.txt && \
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r $(locked_file) && \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; }
+endif
+
 # Quiet on success; on failure it shows pip's own output.
 define install
 	@echo "Installing wattlog[$(1)] into $(VENV): $(2) the first time only."
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(1)]' >$(VENV)/install.log 2>&1 || { \
+	@$(pip_install) >$(VENV)/install.log 2>&1 || { \
 	  tail -n 40 $(VENV)/install.log >&2; echo "The installation failed; the full log is $(VENV)/install.log." >&2; exit 1; }
 	@touch $@
 endef
+
+build/tools/.made: pins/tools.txt
+	@$(find_python) rm -rf build/tools && mkdir -p build && "$$python" -m venv build/tools
+	@build/tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r pins/tools.txt
+	@touch $@
 
 $(VENV)/.made:
 	@$(find_python) echo "Creating $(VENV) with $$("$$python" -V)."; "$$python" -m venv --clear $(VENV)

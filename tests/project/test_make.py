@@ -24,6 +24,7 @@ def clone(tmp_path: Path) -> Path:
     """A folder with the files of `make`, and no virtual environment."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "pins", tmp_path / "pins")
     return tmp_path
 
 
@@ -102,6 +103,16 @@ def test_a_second_run_installs_nothing_until_the_pins_change(clone: Path) -> Non
     later = (clone / ".venv" / ".server").stat().st_mtime + 5
     os.utime(clone / "constraints.txt", (later, later))
     assert installs() == 2
+
+
+def test_a_locked_installation_takes_only_files_whose_hashes_are_known(clone: Path) -> None:
+    _environment(clone, PIP_LOG)
+    assert _make(clone, "demo", "LOCKED=1").returncode == 0
+    installs = [line for line in (clone / "calls").read_text().splitlines() if "pip install" in line]
+    assert [re.findall(r"--require-hashes -r (\S+)", line) for line in installs] == [
+        ["pins/build.txt"], ["pins/server.txt"], []
+    ]  # fmt: skip
+    assert installs[-1].endswith("--no-deps --no-build-isolation -e .")
 
 
 def test_the_demo_gets_its_arguments(clone: Path) -> None:
