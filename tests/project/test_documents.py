@@ -40,9 +40,9 @@ def test_every_relative_link_leads_to_a_file() -> None:
 
 
 def test_every_named_make_target_exists() -> None:
-    have = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
-    named = {(path, t) for path, line in _command_lines() for t in re.findall(r"^make ([a-z]+)", line)}
-    named |= {(str(path), t) for path, text in DOCUMENTS.items() for t in re.findall(r"`make ([a-z]+)", text)}
+    have = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    named = {(path, t) for path, line in _command_lines() for t in re.findall(r"^make ([a-z-]+)", line)}
+    named |= {(str(path), t) for path, text in DOCUMENTS.items() for t in re.findall(r"`make ([a-z-]+)", text)}
     assert not {(path, target) for path, target in named if target not in have}
 
 
