@@ -193,6 +193,20 @@ def test_a_pod_reaches_kafka_and_clickhouse_exactly_if_it_has_their_password() -
         assert (reach >= CLICKHOUSE) is ("WATTLOG_WAREHOUSE_PASSWORD" in variables)
 
 
+# Memory
+
+
+def test_a_worker_may_take_the_memory_that_its_documents_state() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    formula = re.search(r"(\d+) MB \+ ([\d.]+) kB x max_open_rows \+ ([\d.]+) kB x names", text)
+    assert formula is not None
+    fixed_mb, row_kb, name_kb = map(float, formula.groups())
+    bound_mb = fixed_mb + (row_kb * Settings().max_open_rows + name_kb * 1_000_000) / 1_000
+    (worker,) = PODS["base", "worker"]["spec"]["containers"]
+    limit = worker["resources"]["limits"]["memory"]
+    assert int(limit.removesuffix("Mi")) * 1.048576 >= bound_mb
+
+
 # Rendered
 
 
