@@ -29,7 +29,7 @@ WRITERS = {
     "wattlog-migrate": set(),
 }
 Reach = set[tuple[str, int]]
-DNS: Reach = {("kube-system/kube-dns", 53)}
+DNS: Reach = {("kube-system/kube-dns", 53), ("169.254.20.10/32", 53)}
 KAFKA: Reach = {("kafka", 9092), ("kafka", 9093)}
 CLICKHOUSE: Reach = {("clickhouse", 8123), ("clickhouse", 8443)}
 API_SERVER: Reach = {("anywhere", 443), ("anywhere", 6443)}
