@@ -88,6 +88,7 @@ def test_a_missing_topic_does_not_hold_up_the_others(spool: Spool, caplog: pytes
     for _ in range(5):
         delivery.pump()
     assert broker.stored_ids == ["8.0", "8.1"]
+    assert delivery.failures == 5
     assert [record.message for record in caplog.records] == [
         f"messages for {topics.USAGE} are not sent now, kept on disk: Kafka does not take the message: "
         "Local: Unknown topic. Try `wattlog doctor`."
