@@ -306,6 +306,18 @@ def test_more_tokens_than_a_second_can_hold_are_refused_by_name(listen: Listen, 
         assert "prompt_tokens" in answer.text or "completion_tokens" in answer.text
 
 
+def test_an_exporter_of_otlp_that_must_wait_gets_503(listen: Listen) -> None:
+    """OpenTelemetry's exporter for Python drops what gets 429."""
+    with listen(SenderRules(max_tokens_per_s=100)) as listener:
+        counts = {"gen_ai.usage.input_tokens": 0, "gen_ai.usage.cache_read.input_tokens": 0,
+                  "gen_ai.usage.output_tokens": 95, "gen_ai.response.model": "llama-3"}  # fmt: skip
+        times = {"start": (NOW_MS - 1_000) * 10**6, "end": NOW_MS * 10**6}
+        many = [span(counts, id=f"{n + 1:016x}", **times) for n in range(700)]
+        refused = post(listener, GATEWAY, "/v1/traces", as_json(many))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
+        assert listener.broker.stored == []
+
+
 def test_a_sender_with_more_than_a_node_can_make_is_held_back_and_others_go_on(
     listen: Listen, caplog: pytest.LogCaptureFixture
 ) -> None:

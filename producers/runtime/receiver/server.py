@@ -131,6 +131,8 @@ class RequestHandler:
         if isinstance(error, Unavailable):
             self._rare_log(route, "unavailable").write(logging.WARNING, f"{route.path}: {error}")
         rejection = problems.to_rejection(error)
+        if rejection.status == HTTPStatus.TOO_MANY_REQUESTS and route.grpc_method:
+            rejection.status = 503  # OTLP's exporter for Python drops what gets 429.
         cause = type(error.__cause__).__name__ if error.__cause__ else rejection.kind
         if rejection.status in _MALFORMED:
             self._metrics.refusals.add(
