@@ -21,7 +21,7 @@ from tests.api.conftest import LOOPBACK, TestClient
 from tests.api.test_auth import PAST, SECRET, token
 from warehouse.client import Warehouse
 
-PUBLIC, ROWS, MONEY, FLEET = "public", "rows", "money", "fleet"
+PUBLIC, ROWS, MONEY, FLEET, SQL = "public", "rows", "money", "fleet", "sql"
 NEEDS = {
     ("GET", "/healthz"): PUBLIC,
     ("GET", "/readyz"): PUBLIC,
@@ -43,29 +43,31 @@ NEEDS = {
     ("GET", "/v1/requests"): ROWS,
     ("GET", "/v1/sessions"): ROWS,
     ("GET", "/v1/sessions/{session_id}"): MONEY,
+    ("GET", "/v1/sql"): SQL,
+    ("POST", "/v1/sql"): SQL,
     ("GET", "/v1/usage"): MONEY,
 }
-"""What each route shows: figures of tenants without money, with money, or the whole fleet."""
+"""What each route shows: figures of tenants without money, with money, the whole fleet, or what SQL asks of rows."""
 ALL, BOTH, ONE = {"acme", "globex", "initech"}, {"acme", "globex"}, {"acme"}
 
 TOKENS = {
-    "operator": ({"role": "operator"}, {ROWS, MONEY, FLEET}, ALL),
-    "admin": ({"role": "admin"}, {ROWS, MONEY, FLEET}, ALL),
+    "operator": ({"role": "operator"}, {ROWS, MONEY, FLEET, SQL}, ALL),
+    "admin": ({"role": "admin"}, {ROWS, MONEY, FLEET, SQL}, ALL),
     "finance": ({"role": "finance"}, {ROWS, MONEY}, ALL),
     "engineer": ({"roles": ["engineer"]}, {ROWS, FLEET}, ALL),
     "viewer": ({"role": "viewer"}, {ROWS, FLEET}, ALL),
     "gateway": ({"role": "gateway"}, set(), set()),
-    "tenant": ({"tenant": "acme"}, {ROWS, MONEY}, ONE),
-    "tenant, by role": ({"tenant": "acme", "role": "tenant"}, {ROWS, MONEY}, ONE),
-    "tenant that calls itself operator": ({"tenant": "acme", "role": "operator"}, {ROWS, MONEY}, ONE),
+    "tenant": ({"tenant": "acme"}, {ROWS, MONEY, SQL}, ONE),
+    "tenant, by role": ({"tenant": "acme", "role": "tenant"}, {ROWS, MONEY, SQL}, ONE),
+    "tenant that calls itself operator": ({"tenant": "acme", "role": "operator"}, {ROWS, MONEY, SQL}, ONE),
     "admin of one tenant": ({"tenant": "acme", "role": "admin"}, {ROWS, MONEY}, ONE),
-    "engineer of one tenant": ({"tenant": "acme", "role": "engineer"}, {ROWS, MONEY}, ONE),
+    "engineer of one tenant": ({"tenant": "acme", "role": "engineer"}, {ROWS, MONEY, SQL}, ONE),
     "viewer of one tenant": ({"tenant": "acme", "role": "viewer"}, {ROWS}, ONE),
     "fleet of one tenant": ({"tenant": "acme", "scope": "read:fleet admin"}, {ROWS}, ONE),
-    "team lead": ({"tenants": ["acme", "globex"], "role": "tenant"}, {ROWS, MONEY}, BOTH),
-    "tenant without rows": ({"tenant": "stranger"}, {ROWS, MONEY}, set()),
+    "team lead": ({"tenants": ["acme", "globex"], "role": "tenant"}, {ROWS, MONEY, SQL}, BOTH),
+    "tenant without rows": ({"tenant": "stranger"}, {ROWS, MONEY, SQL}, set()),
     "sender": ({"tenant": "acme", "scope": "send:usage send:requests"}, set(), set()),
-    "admin alone": ({"scope": "admin"}, set(), set()),
+    "admin alone": ({"scope": "admin"}, {SQL}, ALL),
     "tenant without a tenant": ({"role": "tenant"}, set(), set()),
 }
 """Claims, the needs that they are admitted to, and the tenants whose names they may see."""
@@ -73,7 +75,7 @@ TOKENS = {
 KEYS = {
     "viewer": (["read:fleet"], None, {ROWS, FLEET}, ALL),
     "finance": (["read:finance"], None, {ROWS, MONEY}, ALL),
-    "lead": (["read:tenant"], ["acme", "globex"], {ROWS, MONEY}, BOTH),
+    "lead": (["read:tenant"], ["acme", "globex"], {ROWS, MONEY, SQL}, BOTH),
     "gateway": (["send:usage", "send:requests"], None, set(), set()),
     "usage": (["send:usage"], ["acme"], set(), set()),
 }  # fmt: skip
@@ -219,4 +221,4 @@ def test_refusals_and_exports_are_in_the_access_log_without_credentials(books: W
 def test_an_open_api_serves_every_route_on_loopback(books: Warehouse, tmp_path: Path) -> None:
     settings = Settings(access_log=tmp_path / "access.jsonl")
     with TestClient(create_app(books, settings), base_url=LOOPBACK) as client:
-        WalkedApi(client, {}, tmp_path).check({}, {ROWS, MONEY, FLEET}, ALL)
+        WalkedApi(client, {}, tmp_path).check({}, {ROWS, MONEY, FLEET, SQL}, ALL)
