@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, islice
 
 import numpy as np
 import numpy.typing as npt
 
 from contracts.events import Event, Method, PowerBatch, TokenBatch
 from contracts.units import I64
+from streams.placement import partition_of
 
 BLOCK_S = 64
 MS = 1000
@@ -69,8 +71,14 @@ class Fleet:
         return np.asarray(weight / weight.sum(), np.float64)
 
     def names(self) -> list[tuple[int, str]]:
-        """(partition, workload) of all workloads."""
-        return [(p, f"wl-{p}-{w:03}") for p in range(self.partitions) for w in range(self.workloads)]
+        """(partition, workload) of all workloads, each with the partition that Kafka's partitioner chooses for it."""
+        return [(p, name) for p in range(self.partitions) for name in self.names_on(p)]
+
+    def names_on(self, partition: int) -> list[str]:
+        """The workloads of a partition."""
+        candidates = (f"wl-{partition}-{n:03}" for n in count())
+        right = (name for name in candidates if partition_of(self.partitions, CLUSTER, name) == partition)
+        return list(islice(right, self.workloads))
 
 
 @dataclass(frozen=True)
@@ -223,7 +231,7 @@ class Events:
         """(partition, event): heartbeats of both topics that say "complete up to `t_ms`", so that windows close."""
         none = np.zeros(0, np.int64)
         for partition in range(self._fleet.partitions):
-            workload = f"wl-{partition}-000"
+            workload = self._fleet.names_on(partition)[0]
             power = PowerBatch(
                 node="close",
                 gpus=(),
