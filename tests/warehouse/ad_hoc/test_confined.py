@@ -83,7 +83,7 @@ BOMBS = {
     "time while it is explained": "EXPLAIN SELECT (SELECT sum(sipHash64(number)) FROM numbers(1000000000000))",
     "memory of an aggregate": "SELECT groupArray(number) FROM numbers(10000000000)",
     "memory of a constant": "SELECT length(repeat(repeat('x', 1000000), 100000))",
-    "memory of an array": "SELECT length(range(400000000))",
+    "memory of an array": "SELECT length(range(toUInt64(400000000)))",
     "bytes of its answer": "SELECT repeat('x', 1000000) FROM numbers(10000)",
 }
 
