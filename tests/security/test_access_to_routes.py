@@ -149,6 +149,7 @@ def test_every_route_of_the_api_has_its_needs_here(walked: WalkedApi) -> None:
     assert documented == {(method, path.partition("?")[0]) for method, path in NEEDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("credential", TOKENS)
 def test_a_token_is_admitted_by_its_scopes_and_sees_its_tenants(walked: WalkedApi, credential: str) -> None:
     claims, needs, tenants = TOKENS[credential]
@@ -218,6 +219,7 @@ def test_refusals_and_exports_are_in_the_access_log_without_credentials(books: W
     assert not any(secret in text for secret in (*api.keys.values(), SECRET))
 
 
+@pytest.mark.slow
 def test_an_open_api_serves_every_route_on_loopback(books: Warehouse, tmp_path: Path) -> None:
     settings = Settings(access_log=tmp_path / "access.jsonl")
     with TestClient(create_app(books, settings), base_url=LOOPBACK) as client:

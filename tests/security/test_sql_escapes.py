@@ -106,6 +106,7 @@ def answer(reader: LedgerReader, sql: str) -> str:
         return f"{refused} {refused.fix}"
 
 
+@pytest.mark.slow
 def test_without_the_gate_a_child_still_reads_nothing_of_the_host(secret_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "child"
     folder.mkdir()

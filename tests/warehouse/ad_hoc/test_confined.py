@@ -88,6 +88,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_question_that_takes_too_much_is_stopped(operator: LedgerReader, bomb: str) -> None:
     with pytest.raises(BadQuery, match=r"(?i)timeout|memory|limit|too large|exceed"):
