@@ -46,6 +46,7 @@ __all__ = [
     "PowerBatch",
     "TokenBatch",
     "UsageBatch",
+    "signed",
 ]  # fmt: skip
 
 
@@ -320,6 +321,14 @@ def join_optional(batches: Sequence[TokenBatch], name: str) -> I64 | None:
     return np.concatenate(
         [np.full(len(b), _ABSENT[name], np.int64) if c is None else c for b, c in zip(batches, columns, strict=True)]
     )
+
+
+def signed(counts: I64, requests: I64 | None) -> I64:
+    """Return counts of rows, (..., n), negative where `requests` says that a row takes a request back."""
+    if requests is None or (requests >= 0).all():
+        return counts
+    negative: I64 = np.where(requests < 0, -counts, counts)
+    return negative
 
 
 def sized_columns(batch: TokenBatch | UsageBatch, columns: Sequence[BatchColumn]) -> dict[str, Sized]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
-from contracts.events import LABELS, TOKEN_COLUMNS, TOKENS
+from contracts.events import LABELS, TOKEN_COLUMNS, TOKENS, signed
 from contracts.joined_batches import TokenColumns
 from contracts.rows import KEYS, Table, length
 from contracts.units import I64
@@ -94,17 +94,9 @@ def spread_requests(c: TokenColumns, window_ms: int) -> tuple[Index, I64, I64]:
         of_cut, window, parts = _cut(c, cut, number[cut], failures[cut], window_ms)
         row, window = np.concatenate([uncut, cut[of_cut]]), np.concatenate([first[uncut], window])
         amounts = np.concatenate([amounts, parts], axis=1)
-    if (number < 0).any():
-        amounts[:REQUEST_MS] *= np.where(number < 0, -1, 1)[row]  # The last three are products with the number already.
+    if c.requests is not None:  # The last three amounts are products with the number already.
+        amounts[:REQUEST_MS] = signed(amounts[:REQUEST_MS], number[row])
     return row, window, amounts
-
-
-def signed_tokens(c: TokenColumns) -> I64:
-    """Return the tokens of rows, negative where a row takes a request back."""
-    if c.requests is None or (c.requests >= 0).all():
-        return c.tokens
-    signed: I64 = np.where(c.requests < 0, -c.tokens, c.tokens)
-    return signed
 
 
 def failed(c: TokenColumns) -> npt.NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
-from contracts.events import DIMENSIONS, TOKENS, Event, Method
+from contracts.events import DIMENSIONS, TOKENS, Event, Method, signed
 from contracts.histogram import HistogramCounts
 from contracts.joined_batches import PowerColumns, TokenColumns
 from contracts.units import I64
@@ -22,7 +22,7 @@ from streams.core.accumulators import WindowAccumulators, by_window
 from streams.core.attribution.facts import AMOUNTS, NO_PRODUCT, Index, Product, Subject
 from streams.core.latencies import WindowLatencies, latencies_of
 from streams.core.request_labels import RequestLabels
-from streams.core.request_pieces import ClosedRequests, RequestPieces, failed, signed_tokens, spread_requests
+from streams.core.request_pieces import ClosedRequests, RequestPieces, failed, spread_requests
 from streams.core.time_spread import spread_intervals
 from streams.core.window_snapshot import METHOD, GpuEnergy, TenantTokens, WindowSnapshot, merge_gpus
 
@@ -127,7 +127,7 @@ class OpenWindows:
     def _add_tokens(self, columns: TokenColumns, subjects: Sequence[Subject], only: I64 | None) -> None:
         entity = self._payers(columns, subjects)
         row, window, amounts = spread_requests(columns, self.window_ms)
-        _assert_sums_kept(signed_tokens(columns), amounts[: len(TOKENS)])
+        _assert_sums_kept(signed(columns.tokens, columns.requests), amounts[: len(TOKENS)])
         kept = amounts.any(axis=0)
         if only is not None:
             kept &= np.isin(window, only)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from contracts.events import TokenBatch
+from contracts.events import TokenBatch, signed
 from contracts.workload_names import without_gpus
 from producers.api import WorkloadBatch
 from producers.runtime.receiver.problems import Rejected
@@ -73,9 +73,7 @@ def _tokens(sender: str, batches: Sequence[WorkloadBatch]) -> Counter[Place]:
     for cluster, workload, batch, _ in batches:
         if not isinstance(batch, TokenBatch) or without_gpus(workload):
             continue
-        tokens = batch.prompt_tokens + batch.completion_tokens
-        if batch.requests is not None:
-            tokens = np.where(batch.requests < 0, -tokens, tokens)
+        tokens = signed(batch.prompt_tokens + batch.completion_tokens, batch.requests)
         periods, places = np.unique(batch.t_end_ms // PERIOD_MS, return_inverse=True)
         sums = np.zeros(len(periods), np.int64)
         np.add.at(sums, places, tokens)
