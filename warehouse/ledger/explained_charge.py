@@ -98,8 +98,8 @@ class ExplainedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """A tenant's charge of one window. The parts sum to `energy_uj` and `cost`.
+class WindowCharge:
+    """A tenant's charge of one window.
 
     `unmetered_tokens` have no measured energy: `cost` is that of the others, and null where there are none.
     """
@@ -113,6 +113,15 @@ class Explanation:
     gco2: Amount | None
     unmetered_tokens: int
     simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation(WindowCharge):
+    """A tenant's charge of one window. The parts sum to `energy_uj` and `cost`.
+
+    `unmetered_tokens` have no measured energy: `cost` is that of the others, and null where there are none.
+    """
+
     parts: list[ExplainedRow]
 
 
@@ -149,18 +158,9 @@ class OwnRow:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnExplanation:
+class OwnExplanation(WindowCharge):
     """A tenant's charge of one window as the tenant may see it; otherwise as `Explanation`."""
 
-    tenant: str
-    window_start: Time
-    window_end: Time
-    energy_uj: int
-    cost: Amount | None
-    currency: str
-    gco2: Amount | None
-    unmetered_tokens: int
-    simulated: bool
     parts: list[OwnRow]
 
 
