@@ -22,6 +22,7 @@ from producers.runtime.agent import Agent
 from producers.runtime.agent_checkpoint import CHECKPOINT_PREFIX, AgentCheckpoint
 from producers.runtime.delivery import Delivery
 from producers.runtime.spool import Spool
+from tests.producers.runtime.agent_kills import run_through_kills
 from tests.producers.runtime.test_agent import NODE, Gpus, rows
 from tests.support import partition_log as ledger
 from tests.support.brokers import FakeBroker
@@ -226,20 +227,7 @@ def test_no_joule_or_second_is_lost_or_doubled_through_changes_of_holders_and_ki
     def agent(spool: Spool) -> Agent:
         return Agent(node, gpus, Delivery(spool, log), time, now, checkpoints=spool.checkpoints())
 
-    for down_ms in data.draw(st.lists(st.integers(0, 40_000), max_size=4), "down"):
-        with closing(Spool(path)) as spool:
-            running = agent(spool)
-            for _ in range(data.draw(st.integers(1, 20), "samples")):
-                running.sample()
-                time.now_ms += 1_000
-                if data.draw(st.booleans(), "publishes"):
-                    running.publish()
-        log.forget()
-        time.now_ms += down_ms
-    time.end_ms = time.now_ms + 30_000
-    log.away_at = lambda now_ms: False
-    with closing(Spool(path)) as spool:
-        agent(spool).run()
+    run_through_kills(data, path, log, agent, max_down_ms=40_000)
     distinct = list({(e.source, e.epoch, e.seq): e for e in log.stored}.values())
     assert sum(energy(distinct).values()) == 2 * UJ_PER_MS * time.end_ms
     for gpu in ("a", "b"):

@@ -21,6 +21,7 @@ from producers.bindings.apportion import Binding
 from producers.boundary.node_energy import CHECKPOINT_NAME
 from producers.gpu.readings import GpuReading
 from producers.recordings.mlperf.recording import WallReading, read_readings
+from producers.runtime.agent import Agent
 from producers.runtime.clock import Clock
 from producers.runtime.spool import Spool
 from tests.producers.boundary.stand_ins import (
@@ -33,6 +34,7 @@ from tests.producers.boundary.stand_ins import (
     power_rows,
     wall_meter,
 )
+from tests.producers.runtime.agent_kills import run_through_kills
 from tests.support import partition_log as ledger
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0, FakeClock
@@ -220,20 +222,11 @@ def test_an_agent_killed_at_any_points_loses_no_energy_of_its_node_and_counts_no
     def meter() -> object:
         return wall_meter(watts) if is_wall else host_meter(time, package_0=150, dram_0=50)
 
-    for down_ms in data.draw(st.lists(st.integers(0, 8_000 if is_wall else 40_000), max_size=4), "down"):
-        with closing(Spool(path)) as spool:
-            agent = agent_of(time, gpus, log, spool, meter(), lambda: HOLDERS)  # type: ignore[arg-type]
-            for _ in range(data.draw(st.integers(2, 20), "samples")):
-                agent.sample()
-                time.now_ms += 1_000
-                if data.draw(st.booleans(), "publishes"):
-                    agent.publish()
-        log.forget()
-        time.now_ms += down_ms
-    time.end_ms = time.now_ms + 60_000
-    log.away_at = lambda now_ms: False
-    with closing(Spool(path)) as spool:
-        agent_of(time, gpus, log, spool, meter(), lambda: HOLDERS).run()  # type: ignore[arg-type]
+    def agent(spool: Spool) -> Agent:
+        return agent_of(time, gpus, log, spool, meter(), lambda: HOLDERS)  # type: ignore[arg-type]
+
+    down_ms = 8_000 if is_wall else 40_000
+    run_through_kills(data, path, log, agent, max_down_ms=down_ms, min_samples=2, last_ms=60_000)
     totals = energy_by(distinct(log.stored))
     assert totals["chat", "H100"] + totals["code", "H100"] == 800 * 1_000 * time.end_ms
     node = sorted(row[3:] for row in power_rows(distinct(log.stored)) if row[2] != "H100")

@@ -23,6 +23,7 @@ from producers.runtime.agent import Agent
 from producers.runtime.delivery import Delivery
 from producers.runtime.spool import Spool
 from tests.producers.runtime import test_agent
+from tests.producers.runtime.agent_kills import run_through_kills
 from tests.producers.runtime.test_agent import Gpus
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0, FakeClock
@@ -139,19 +140,7 @@ def test_an_agent_that_is_killed_loses_no_watts_and_sends_none_twice(
     def agent(spool: Spool) -> Agent:
         return Agent(NODE, gpus, Delivery(spool, log), time, lambda: {"a": BOTH}, checkpoints=spool.checkpoints())
 
-    for down_ms in data.draw(st.lists(st.integers(0, 900_000), max_size=4), "down"):
-        with closing(Spool(path)) as spool:
-            running = agent(spool)
-            for _ in range(data.draw(st.integers(1, 20), "samples")):
-                running.sample()
-                time.now_ms += 1_000
-                if data.draw(st.booleans(), "publishes"):
-                    running.publish()
-        log.forget()
-        time.now_ms += down_ms
-    time.end_ms = time.now_ms + 30_000
-    with closing(Spool(path)) as spool:
-        agent(spool).run()
+    run_through_kills(data, path, log, agent, max_down_ms=900_000)
     distinct = list({(e.source, e.epoch, e.seq): e for e in log.stored}.values())
     seen = total(by_meter(distinct, WATTS_METER)) + total(by_meter(distinct, UNWATCHED_METER))
     assert seen == energy(distinct) == 2 * UJ_PER_MS * time.end_ms
