@@ -10,6 +10,7 @@ import contextlib
 import logging
 import ssl
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,9 @@ class FaustWorker:
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         numbers = {tp.partition for tp in assigned if tp.topic in topics.JOINED}
         begin = await asyncio.to_thread(kafka_admin.committed, self._kafka, self._settings.kafka_group, numbers)
-        count = await asyncio.to_thread(
-            kafka_admin.partition_count, topics.JOINED, self._kafka, self._settings.kafka_bootstrap
-        )
-        await self.stream_worker.assign(numbers, begin, of=count)
+        # A worker that got none may have been told of no topic yet, and then there is nothing to count.
+        ask = partial(kafka_admin.partition_count, topics.JOINED, self._kafka, self._settings.kafka_bootstrap)
+        await self.stream_worker.assign(numbers, begin, of=await asyncio.to_thread(ask) if numbers else 0)
         self.assigned.set()
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
