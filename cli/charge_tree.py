@@ -46,8 +46,10 @@ def _add(root: Tree, part: ExplainedRow, currency: str) -> None:
                 f"{_PRICE[price.kind]} {price.value.normalize():f} {unit}".rstrip() + f" ({scope}{source})", style="dim"
             )
         )
-    for kind in part.missing_prices:
-        branch.add(Text(f"no {_PRICE[kind]} is valid at that time", style="yellow"))
+    for lacks in part.missing_prices:
+        kind, inside, _ = lacks.partition(" within windows")
+        says = f"the {_PRICE[kind]} changes inside the window" if inside else f"no {_PRICE[kind]} is valid at that time"
+        branch.add(Text(says, style="yellow"))
     energy = branch.add(
         Text(f"{row.active_uj:,} active + {row.idle_uj:,} idle + {row.unallocated_uj:,} unallocated µJ")
     )

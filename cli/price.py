@@ -62,7 +62,8 @@ def price(
             remove_price(warehouse, kind or "", cluster or "", _instant_ms("from", from_, 0))
         elif kind is not None:
             currency = settings.currency if kind == "energy" else ""
-            put_prices(warehouse, [_parse(kind, cluster, value, from_, to, currency, source)])
+            new = _parse(kind, cluster, value, from_, to, currency, source)
+            put_prices(warehouse, [new], settings.window_ms)
         rows = [_row(stored) for stored in list_prices(warehouse)]
         if as_json:
             print_json(rows)

@@ -34,7 +34,10 @@ METHODS = ("counter", "integrated", "estimated", "unmetered")
 
 @dataclass(frozen=True, slots=True)
 class MissingPrice:
-    """A price that a cluster's energy lacks: `kind` is energy (tariff), pue or carbon."""
+    """A price that a cluster's energy lacks: `kind` is energy (tariff), pue or carbon.
+
+    With ` within windows`, such a price changes inside windows of the ledger, whose energy is known as a whole only.
+    """
 
     kind: str
     cluster: str

@@ -15,6 +15,7 @@ import pytest
 
 from contracts.errors import AccessDenied, BadInput, BadQuery
 from tests.support.ledger_rows import row
+from warehouse.chargeback.rollups import CUTS
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
@@ -203,8 +204,17 @@ def test_a_query_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch: p
 
 def _fragments(file: SqlFile) -> dict[str, Any]:
     if "$charges" in file.text:
-        rollup = sql_file("chargeback/rollup_rows").render({"table": "ledger", "time": "window_start", "only": "1"})
-        return {"charges": rollup, "groups": "1", "keys": "", "account": ""}
+        windows = {"table": "ledger", "time": "window_start", "only": "1"}
+        rollup = sql_file("chargeback/rollup_rows").render(windows)
+        return {
+            "charges": rollup,
+            "spans": sql_file("chargeback/spans").text,
+            "cuts": CUTS,
+            "divided": "[]",
+            "groups": "1",
+            "keys": "",
+            "account": "",
+        }
     return dict.fromkeys(re.findall(r"\$(\w+)", file.text), "x")
 
 

@@ -3,10 +3,10 @@
 `warehouse/usage/sessions.py` adds that cost, from `pricing.PriceBook`, to what a session spent elsewhere.
 
 Money is facility energy times tariff: energy_uj x PUE x price per kWh, with the prices that are valid at the start of
-the energy's hour, a cluster's own before those of `*`. The same rule is computed in three places:
+the energy's window, a cluster's own before those of `*`. The same rule is computed in three places:
 
 * `chargeback.sql`, for bills: millions of rows, summed per group, cluster and span without a price change, then priced.
-* `pricing.PriceBook`, for the few thousand parts of an agent's session. Each part has its own hour and cluster, so
+* `pricing.PriceBook`, for the few thousand parts of an agent's session. Each part has its own time and cluster, so
   there is nothing to sum in SQL first.
 * `pricing.price_energy`, for one charge explained: Decimal, to twelve places, without the rounding of a bill.
 

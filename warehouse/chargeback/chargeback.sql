@@ -3,9 +3,11 @@
 --
 -- This is where a row of a bill becomes money (warehouse/chargeback/__init__.py has the rule).
 --
--- Energy is summed to (group, cluster, span) first. A span is a run of hours without a price change: it begins at the
--- period's start, or at the first full hour at which some price begins or ends. So a few thousand sums are joined with
--- prices, not millions of rows. The prices of a span are those valid at its hours' starts, a cluster's own before '*'.
+-- Energy is summed to (group, cluster, span) first. A span is a time without a price change: it begins at the period's
+-- start, or at the millisecond at which some price begins or ends. So a few thousand sums are joined with prices, not
+-- millions of rows. A cluster's own prices go before those of '*'. A window's energy is one sum: where a price changes
+-- inside a window (of an hour, say, in a simulated past), money is unknown, and `missing_prices` says why. These are
+-- `divided`: kinds by cluster and span, from divided_windows.sql.
 -- Money is exact until its one rounding: energy_uj x nano(pue) x nano(price) is an integer (Int256), a column
 -- `..._units`, whose unit is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by
 -- largest remainder over the whole answer, so that its rows sum to its rounded total exactly.
@@ -14,39 +16,16 @@
 --
 -- Few levels and few joins, on purpose: for a month's bill, the engine spends half of its time on analysing this text.
 WITH
-    intDiv({start_ms:Int64}, 3600000) AS first_hour,
-    intDiv({end_ms:Int64} + 3599999, 3600000) AS end_hour,
     toInt256('3600000000000000000000000') AS unit,
-    book AS
-    (
-        SELECT
-            kind, cluster, valid_from, currency,
-            intDiv(toUnixTimestamp64Milli(valid_from) + 3599999, 3600000) AS from_hour,
-            intDiv(toUnixTimestamp64Milli(valid_to) + 3599999, 3600000) AS to_hour,
-            toInt256(toDecimal256(value, 9) * 1000000000) AS nano_value
-        FROM prices FINAL
-        WHERE from_hour < end_hour AND to_hour > first_hour
-          AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
-    ),
-    -- The engine evaluates this again for each use, so it returns all that is needed of the book at once.
-    (
-        SELECT (
-            arraySort(arrayDistinct(arrayPushBack(groupUniqArrayArray([greatest(from_hour, first_hour), if(to_hour < end_hour, to_hour, first_hour)]), first_hour))) AS starts,
-            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'),
-            -- Days that must be read from their hours: a price changes in them, or the period begins or ends in them.
-            arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0, arrayPushBack(starts, end_hour)))))
-        FROM book
-    ) AS price_changes,
-    price_changes.1 AS spans,
-    price_changes.2 AS scopes,
-    price_changes.3 AS cut_days,
+    $spans,
+    $cuts,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     metered AS
     (
         SELECT
             $groups,
             -- A single span (no price change in the period) is a constant, which costs nothing to group by.
-            if(length(spans) = 1, first_hour, roundDown(intDiv(toUnixTimestamp64Milli(c.at), 3600000), spans)) AS span,
+            if(length(spans) = 1, {start_ms:Int64}, roundDown(toUnixTimestamp64Milli(c.at), spans)) AS span,
             sum(toInt128(c.active_uj)) AS active_uj,
             sum(toInt128(c.idle_uj)) AS idle_uj,
             sum(toInt128(c.unallocated_uj)) AS unallocated_uj,
@@ -72,7 +51,7 @@ $charges
     priced AS
     (
         SELECT
-            scope, span,
+            scope, changes[number] AS span,
             argMaxIf(nano_value, (cluster != '*', valid_from), kind = 'energy') AS tariff,
             argMaxIf(currency, (cluster != '*', valid_from), kind = 'energy') AS currency,
             argMaxIf(nano_value, (cluster != '*', valid_from), kind = 'pue') AS pue,
@@ -82,8 +61,8 @@ $charges
         ARRAY JOIN
             if(cluster = '*', scopes, [toString(cluster)]) AS scope
         ARRAY JOIN
-            arrayFilter(s -> s >= from_hour AND s < to_hour, spans) AS span
-        GROUP BY scope, span
+            range(indexOfAssumeSorted(changes, from_ms), indexOfAssumeSorted(changes, to_ms)) AS number
+        GROUP BY scope, number
     ),
     grouped AS
     (
@@ -92,6 +71,7 @@ $charges
             h.energy_uj != 0 AND p.pues = 0 AS no_pue,
             h.energy_uj != 0 AND p.carbons = 0 AS no_carbon,
             toString(h.of_cluster) AS cluster,
+            $divided AS divided,
             h.energy_uj * p.pue AS pue_nano_uj
         SELECT
             [$keys]::Array(String) AS keys, GROUPING(keys) AS is_total,
@@ -105,12 +85,13 @@ $charges
             arraySort(arrayConcat(
                 groupUniqArrayIf(('energy', cluster), no_tariff),
                 groupUniqArrayIf(('pue', cluster), no_pue),
-                groupUniqArrayIf(('carbon', cluster), no_carbon))) AS missing_prices,
+                groupUniqArrayIf(('carbon', cluster), no_carbon),
+                groupUniqArrayArray(arrayMap(kind -> (concat(kind, ' within windows'), cluster), divided)))) AS missing_prices,
             -- Where nothing was measured, money is unknown and not 0: tokens without energy, or a total of no row at all.
             max(h.is_metered) = 1 AS energy_known,
-            energy_known AND max(no_pue) = 0 AS facility_known,
-            facility_known AND max(no_tariff) = 0 AND length(currencies) <= 1 AS cost_known,
-            facility_known AND max(no_carbon) = 0 AS gco2_known,
+            energy_known AND max(no_pue OR has(divided, 'pue')) = 0 AS facility_known,
+            facility_known AND max(no_tariff OR has(divided, 'energy')) = 0 AND length(currencies) <= 1 AS cost_known,
+            facility_known AND max(no_carbon OR has(divided, 'carbon')) = 0 AS gco2_known,
             sum(pue_nano_uj) AS facility_nano_uj,
             sum(pue_nano_uj * p.tariff) AS cost_units,
             sum(pue_nano_uj * p.carbon) AS gco2_units

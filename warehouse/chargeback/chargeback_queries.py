@@ -21,15 +21,18 @@ from typing import Any
 from contracts.boundary import Boundary
 from contracts.errors import BadQuery
 from contracts.events import TOKENS
-from contracts.units import UJ_PER_J, UJ_PER_KWH
+from contracts.units import UJ_PER_J, UJ_PER_KWH, rfc3339
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.chargeback.dimensions import check_by, grouping
-from warehouse.chargeback.rollups import rollup_rows
+from warehouse.chargeback.pricing import KINDS, PriceBook, within_windows
+from warehouse.chargeback.rollups import CUTS, OF_CUT_HOURS, cuts_an_hour, rollup_rows
 from warehouse.cursors import Key, Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
+from warehouse.reference_data.prices import Price
 from warehouse.results import METHODS, ChargebackRow, MissingPrice, Outside
+from warehouse.sql_files import sql_file
 
 _MICRO = Decimal(1).scaleb(-6)
 _NANO = Decimal(1).scaleb(-9)
@@ -40,6 +43,8 @@ _FIRST_PAGE = PageRequest()
 
 MAX_ROWS = 500_000
 """Rows that `chargeback_all` returns at most."""
+MAX_DIVIDED = 10_000
+"""Clusters and times at which prices change inside windows, in one question."""
 
 
 def chargeback(
@@ -126,12 +131,20 @@ def _chargeback(
     reader: LedgerReader, period: Period, by: tuple[str, ...], filter: Filter, limit: int, after: Key
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
     """Return the total, and at most `limit` rows after the key `after`."""
+    span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end}
+    (prices,) = reader.ask("chargeback/cut_hours", cluster=filter.cluster or "", **span)
+    divided = _divided(reader, filter, span) if prices["cut"] else []
     rows = reader.ask(
         "chargeback/chargeback",
         filter,
-        fragments={"charges": rollup_rows(period, by), **grouping(by)},
-        start_ms=period.start,
-        end_ms=period.end,
+        fragments={
+            "charges": rollup_rows(by, with_windows=prices["cut"] or cuts_an_hour(period)),
+            "spans": _spans(),
+            "cuts": CUTS,
+            "divided": _DIVIDED if divided else _UNDIVIDED,
+            **grouping(by),
+        },
+        **span if not divided else {**span, "divided": divided},
         after=after,
         limit=limit + 1,
     )
@@ -139,6 +152,46 @@ def _chargeback(
         return _chargeback_row((), _EMPTY), []
     total = _chargeback_row((), rows[0])
     return total, [_chargeback_row(by, row) for row in rows[1:]] if by else [total]
+
+
+_UNDIVIDED = "[]::Array(String)"
+_DIVIDED = """if(h.energy_uj = 0, [], arrayFilter(
+                kind -> has({divided:Array(String)}, concat(kind, ' ', cluster, ' ', toString(h.span))),
+                ['energy', 'pue', 'carbon']))"""
+
+
+def _divided(reader: LedgerReader, filter: Filter, span: Mapping[str, Any]) -> list[str]:
+    """Return where prices change inside windows: kind, cluster and span, in the form that chargeback.sql takes."""
+    windows = reader.ask(
+        "chargeback/divided_windows",
+        filter,
+        fragments={"spans": _spans(), "cuts": CUTS, "only": OF_CUT_HOURS},
+        **span,
+        limit=MAX_DIVIDED + 1,
+    )
+    if len(windows) > MAX_DIVIDED:
+        raise BadQuery(
+            "period",
+            rfc3339(span["start_ms"]),
+            f"prices change inside windows at more than {MAX_DIVIDED} times: ask less",
+        )
+    prices = reader.ask(
+        "chargeback/prices_between",
+        clusters=sorted({window["cluster"] for window in windows}),
+        from_ms=min((window["from_ms"] for window in windows), default=0),
+        until_ms=max((window["until_ms"] for window in windows), default=0),
+    )
+    book = PriceBook([Price(**price) for price in prices])
+    return [
+        f"{kind} {window['cluster']} {window['span']}"
+        for window in windows
+        for kind in KINDS
+        if book.find(kind, window["cluster"], window["from_ms"], window["until_ms"])[1] == within_windows(kind)
+    ]
+
+
+def _spans() -> str:
+    return sql_file("chargeback/spans").text
 
 
 _EMPTY: dict[str, Any] = {

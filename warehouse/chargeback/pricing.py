@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
-from contracts.units import MS_PER_HOUR, UJ_PER_KWH
+from contracts.units import UJ_PER_KWH
 from warehouse.reference_data.prices import Price
 from warehouse.reference_data.validity import ANY
 from warehouse.results import MissingPrice
@@ -20,13 +20,19 @@ _MICRO = Decimal(1).scaleb(-6)
 _PICO = Decimal(1).scaleb(-12)
 
 
+def within_windows(kind: str) -> str:
+    """Return the name of what is missing where prices of this kind change inside windows of the ledger."""
+    return f"{kind} within windows"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedPart:
-    """Energy of one cluster in one hour (its number since 1970), for the group at this index; if it was `metered`."""
+    """Energy of one cluster in windows between two times, for the group at this index; if it was `metered`."""
 
     group: int
     cluster: str
-    hour: int
+    from_ms: int
+    until_ms: int
     energy_uj: int
     metered: bool = True
 
@@ -50,26 +56,32 @@ class PricedGroups:
 
 
 class PriceBook:
-    """Prices by kind and cluster. Those valid at an hour's start hold for the hour, a cluster's own before `*`."""
+    """Prices by kind and cluster, a cluster's own before `*`."""
 
     def __init__(self, prices: Sequence[Price]) -> None:
         self._prices: dict[tuple[str, str], list[Price]] = {}
         for price in prices:
             self._prices.setdefault((price.kind, price.cluster), []).append(price)
 
-    def at(self, kind: str, cluster: str, hour: int) -> Price | None:
-        """Return the price of a cluster in an hour, by its number since 1970."""
-        at_ms = hour * MS_PER_HOUR
+    def find(self, kind: str, cluster: str, from_ms: int, until_ms: int) -> tuple[Price | None, str]:
+        """Return a cluster's price in windows from `from_ms` to `until_ms`, or None and what is missing.
+
+        Windows' energy is one sum: if the price changes inside, no part of it has a price.
+        """
         for scope in (cluster, ANY):
-            for price in reversed(self._prices.get((kind, scope), [])):
-                if price.valid_from_ms <= at_ms < price.valid_to_ms:
-                    return price
-        return None
+            of_scope = self._prices.get((kind, scope), [])
+            valid = [price for price in of_scope if price.valid_from_ms < until_ms and price.valid_to_ms > from_ms]
+            if valid and valid[0].valid_from_ms <= from_ms and until_ms <= valid[0].valid_to_ms:
+                return valid[0], ""
+            if valid:
+                return None, within_windows(kind)
+        return None, kind
 
     def price(self, parts: Sequence[PricedPart], groups: int) -> PricedGroups:
         """Return the cost and grams of so many groups of parts, and of all together."""
         cost, grams = [0] * groups, [0] * groups
         missing: set[MissingPrice] = set()
+        missing_kinds: set[str] = set()
         currencies: set[str] = set()
         metered = {part.group for part in parts if part.metered}
         opens = {part.group for part in parts} - metered
@@ -77,17 +89,19 @@ class PriceBook:
         for part in parts:
             if not part.energy_uj:
                 continue
-            prices = {kind: self.at(kind, part.cluster, part.hour) for kind in KINDS}
-            missing |= {
-                MissingPrice(kind=kind, cluster=part.cluster) for kind, price in prices.items() if price is None
-            }
-            nano = {kind: int(price.value * _NANO) for kind, price in prices.items() if price is not None}
-            if (tariff := prices["energy"]) is not None:
-                currencies.add(tariff.currency)
+            nano: dict[str, int] = {}
+            for kind in KINDS:
+                price, lacks = self.find(kind, part.cluster, part.from_ms, part.until_ms)
+                if price is None:
+                    missing.add(MissingPrice(kind=lacks, cluster=part.cluster))
+                    missing_kinds.add(kind)
+                    continue
+                nano[kind] = int(price.value * _NANO)
+                if kind == "energy":
+                    currencies.add(price.currency)
             facility = part.energy_uj * nano.get("pue", 0)
             cost[part.group] += facility * nano.get("energy", 0)
             grams[part.group] += facility * nano.get("carbon", 0)
-        missing_kinds = {m.kind for m in missing}
         costs = _round(cost) if not missing_kinds & {"energy", "pue"} and len(currencies) <= 1 else None
         gco2 = _round(grams) if not missing_kinds & {"carbon", "pue"} else None
 

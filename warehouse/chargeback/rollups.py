@@ -12,30 +12,47 @@ from warehouse.sql_files import sql_file
 _WINDOWS = {"table": "ledger", "time": "window_start", "only": "t.final = 1"}
 _HOURS = {"table": "ledger_hour", "time": "hour", "only": "1"}
 _DAYS = {"table": "ledger_day", "time": "day", "only": "1"}
-_DAY_NO = "intDiv(toUnixTimestamp64Milli(t.{time}), 86400000)"
-_WHOLE_DAYS = {**_DAYS, "only": f"NOT has(cut_days, {_DAY_NO.format(time='day')})"}
-# A subquery, because every version of ClickHouse that we run on applies the index to IN of one.
-_CUT_DAYS = {**_HOURS, "only": f"{_DAY_NO.format(time='hour')} IN (SELECT arrayJoin(cut_days))"}
+
+
+def _step_no(time: str, step_ms: int) -> str:
+    return f"intDiv(toUnixTimestamp64Milli(t.{time}), {step_ms})"
+
+
+CUTS = ",\n    ".join(
+    f"arrayDistinct(arrayMap(ms -> intDiv(ms, {step_ms}), arrayFilter(ms -> ms % {step_ms} != 0, changes))) AS {name}"
+    for name, step_ms in (("cut_days", MS_PER_DAY), ("cut_hours", MS_PER_HOUR))
+)
+"""SQL: the days and the hours that one of the times `changes` (epoch ms) cuts, by number. Those are read from a finer
+table."""
+_WHOLE_DAYS = {**_DAYS, "only": f"NOT has(cut_days, {_step_no('day', MS_PER_DAY)})"}
+_WHOLE_HOURS = {**_HOURS, "only": f"NOT has(cut_hours, {_step_no('hour', MS_PER_HOUR)})"}
+# Subqueries, because every version of ClickHouse that we run on applies the index to IN of one.
+_OF_CUT_DAYS = {
+    **_HOURS,
+    "only": f"{_WHOLE_HOURS['only']} AND {_step_no('hour', MS_PER_DAY)} IN (SELECT arrayJoin(cut_days))",
+}
+# The key of windows begins with their ten minutes, of which an hour has six.
+OF_CUT_HOURS = (
+    "t.final = 1 AND toStartOfTenMinutes(t.window_start) IN "
+    "(SELECT toDateTime(arrayJoin(cut_hours) * 3600 + arrayJoin(range(6)) * 600, 'UTC'))"
+)
+"""SQL: the condition of windows in hours that are cut."""
 
 
 def hours_or_windows(period: Period) -> dict[str, str]:
     """Return table, time column and condition (over `t`) for a period: the hours of whole hours, else final windows."""
-    return _WINDOWS if _cuts_an_hour(period) else _HOURS
+    return _WINDOWS if cuts_an_hour(period) else _HOURS
 
 
-def rollup_rows(period: Period, by: Sequence[str]) -> str:
-    """Return the SQL of the rows that chargeback.sql adds up.
+def rollup_rows(by: Sequence[str], *, with_windows: bool) -> str:
+    """Return the SQL of the rows that chargeback.sql adds up, where CUTS are in scope.
 
-    Whole days are read from the daily table. Days in which a price changes, and the rest of whole hours, are read from
-    the hourly one. A period that cuts an hour is read from windows.
+    Whole days are read from the daily table. Of days that are cut, whole hours are read from the hourly one, and of
+    hours that are cut, windows; `with_windows` says whether there may be any. A bill by hour begins with hours.
     """
-    whole_days = -(-period.start // MS_PER_DAY) < period.end // MS_PER_DAY
-    if _cuts_an_hour(period):
-        tables = [_WINDOWS]
-    elif "hour" in by or not whole_days:
-        tables = [_HOURS]
-    else:
-        tables = [_WHOLE_DAYS, _CUT_DAYS]
+    tables = [_WHOLE_HOURS] if "hour" in by else [_WHOLE_DAYS, _OF_CUT_DAYS]
+    if with_windows:
+        tables.append({**_WINDOWS, "only": OF_CUT_HOURS})
     return "\nUNION ALL\n".join(sql_file("chargeback/rollup_rows").render(table) for table in tables)
 
 
@@ -43,7 +60,7 @@ def known_steps(reader: LedgerReader, period: Period, freq: str) -> frozenset[in
     """Return the starts (epoch ms) of the hours or days of a period in which the ledger has any row, of any tenant."""
     step_ms = MS_PER_DAY if freq == "day" else MS_PER_HOUR
     first_day, last_day = -(-period.start // MS_PER_DAY) * MS_PER_DAY, period.end // MS_PER_DAY * MS_PER_DAY
-    if freq == "day" and first_day < last_day and not _cuts_an_hour(period):
+    if freq == "day" and first_day < last_day and not cuts_an_hour(period):
         parts = [(_HOURS, period.start, first_day), (_DAYS, first_day, last_day), (_HOURS, last_day, period.end)]
     else:
         parts = [(hours_or_windows(period), period.start, period.end)]
@@ -57,5 +74,6 @@ def known_steps(reader: LedgerReader, period: Period, freq: str) -> frozenset[in
     )
 
 
-def _cuts_an_hour(period: Period) -> bool:
+def cuts_an_hour(period: Period) -> bool:
+    """Return whether a period begins or ends inside an hour."""
     return bool(period.start % MS_PER_HOUR or period.end % MS_PER_HOUR)

@@ -1,9 +1,10 @@
 -- Access: tenant
 -- Histograms of latencies of each group, sorted by its keys. Groups and tables are those of a chargeback
--- (warehouse/chargeback/dimensions.py, rollups.py), without its prices: only days that the period cuts are read from hours.
+-- (warehouse/chargeback/dimensions.py, rollups.py), without its prices: only days and hours that the period cuts are
+-- read from finer tables.
 WITH
-    arrayDistinct(arrayMap(h -> intDiv(h, 24), arrayFilter(h -> h % 24 != 0,
-        [intDiv({start_ms:Int64}, 3600000), intDiv({end_ms:Int64} + 3599999, 3600000)]))) AS cut_days,
+    [{start_ms:Int64}, {end_ms:Int64}] AS changes,
+    $cuts,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     histograms AS
     (

@@ -11,7 +11,7 @@ from typing import Any
 
 from contracts.histogram import LATENCIES, Histogram, quantile_us
 from warehouse.chargeback.dimensions import check_by, grouping
-from warehouse.chargeback.rollups import rollup_rows
+from warehouse.chargeback.rollups import CUTS, cuts_an_hour, rollup_rows
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -62,7 +62,7 @@ def latencies(
     rows = reader.ask(
         "latency/latencies",
         filter,
-        fragments={"charges": rollup_rows(period, by), **grouping(by)},
+        fragments={"charges": rollup_rows(by, with_windows=cuts_an_hour(period)), "cuts": CUTS, **grouping(by)},
         start_ms=period.start,
         end_ms=period.end,
         after=page.after(question, [str] * len(by)) or [],

@@ -65,7 +65,7 @@ class AppliedWeights:
 
 @dataclass(frozen=True, slots=True)
 class AppliedPrice:
-    """A tariff (kind energy, money per kWh), PUE or carbon intensity (gCO2eq per kWh), valid at the hour's start."""
+    """A tariff (kind energy, money per kWh), PUE or carbon intensity (gCO2eq per kWh), valid at the window's start."""
 
     kind: str
     cluster: str

@@ -12,8 +12,8 @@ from typing import Any
 from contracts.errors import BadQuery
 from contracts.events import Method
 from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
-from contracts.units import MS_PER_HOUR, EpochMs, epoch_ms
-from warehouse.chargeback.pricing import KINDS, UNMETERED, price_energy
+from contracts.units import EpochMs, epoch_ms
+from warehouse.chargeback.pricing import KINDS, UNMETERED, PriceBook, price_energy
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.ledger.explained_charge import (
@@ -28,6 +28,7 @@ from warehouse.ledger.explained_charge import (
     own_explanation,
 )
 from warehouse.reader import LedgerReader
+from warehouse.reference_data.prices import Price
 from warehouse.results import METHODS, GpuInterval, LedgerRow
 
 MAX_PARTS = 200
@@ -126,14 +127,16 @@ class _Evidence:
             (weights["of_model"], weights["of_hardware"], weights["of_version"]): weights
             for weights in reader.ask("ledger/applied_weights", **used, **versions)
         }
-        self._prices: dict[str, list[AppliedPrice]] = {}
-        hour_ms = start_ms - start_ms % MS_PER_HOUR
-        for price in reader.ask("chargeback/prices_at", clusters=sorted(set(column("cluster"))), at_ms=hour_ms):
-            self._prices.setdefault(price["scope"], []).append(_applied(price))
+        self._span_ms = start_ms, start_ms + max(column("window_ms"))
+        from_ms, until_ms = self._span_ms
+        clusters = sorted(set(column("cluster")))
+        prices = reader.ask("chargeback/prices_between", clusters=clusters, from_ms=from_ms, until_ms=until_ms)
+        self._book = PriceBook([Price(**price) for price in prices])
 
     def part(self, row: Mapping[str, Any]) -> ExplainedRow:
         ledger = ledger_queries.ledger_row(row)
-        prices = self._prices.get(ledger.cluster, [])
+        priced = [self._book.find(kind, ledger.cluster, *self._span_ms) for kind in KINDS]
+        prices = [price for price, _ in priced if price is not None]
         is_open = ledger.method == _UNMETERED
         money = UNMETERED if is_open else price_energy(ledger.energy_uj, {price.kind: price.value for price in prices})
         measured = self._measured_of(ledger, row["whole_uj"])
@@ -152,8 +155,8 @@ class _Evidence:
             measured=measured,
             floor=self._floor_of(ledger, measured),
             weights=self._weights_of(ledger),
-            prices=prices,
-            missing_prices=[kind for kind in KINDS if kind not in {p.kind for p in prices}],
+            prices=[_applied(price) for price in prices],
+            missing_prices=[lacks for price, lacks in priced if price is None],
             kwh=money.kwh,
             kwh_facility=money.kwh_facility,
             cost=money.cost,
@@ -208,13 +211,13 @@ _UNMETERED = METHODS[Method.UNMETERED]
 _UNKNOWN_WEIGHTS = {"prompt_milli": None, "cached_milli": None, "completion_milli": None, "source": ""}
 
 
-def _applied(row: Mapping[str, Any]) -> AppliedPrice:
+def _applied(price: Price) -> AppliedPrice:
     return AppliedPrice(
-        kind=row["kind"],
-        cluster=row["cluster"],
-        value=row["value"],
-        currency=row["currency"],
-        valid_from=EpochMs(row["valid_from_ms"]),
-        valid_to=EpochMs(row["valid_to_ms"]),
-        source=row["source"],
+        kind=price.kind,
+        cluster=price.cluster,
+        value=price.value,
+        currency=price.currency,
+        valid_from=EpochMs(price.valid_from_ms),
+        valid_to=EpochMs(price.valid_to_ms),
+        source=price.source,
     )

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from contracts.errors import BadInput
+from contracts.settings import Settings
 from contracts.units import rfc3339
 from warehouse.client import Warehouse
 from warehouse.reader import LedgerReader
@@ -17,6 +18,8 @@ from warehouse.reference_data.storage import put_versioned
 from warehouse.reference_data.validity import END_MS, check_scope, check_validity
 
 PriceKind = Literal["energy", "pue", "carbon"]
+WINDOW_MS: int = Settings.model_fields["window_ms"].default
+"""Length of a window where no setting says another."""
 _UNITS = {"energy": "money per kWh", "pue": "facility over IT energy", "carbon": "gCO2eq per kWh"}
 
 
@@ -55,14 +58,17 @@ class Price:
             )
 
 
-def put_prices(warehouse: Warehouse, prices: Sequence[Price]) -> None:
+def put_prices(warehouse: Warehouse, prices: Sequence[Price], window_ms: int = WINDOW_MS) -> None:
     """Store prices in one insert. A price with the kind, cluster and start of a stored one replaces it.
 
     To change a tariff: put the old one again with the day that it ends, and the new one from that day, in one call.
-    Raises BadInput for a value out of range, or where two of the same kind and cluster would be valid at once.
+    `window_ms` is the length of the ledger's windows. Raises BadInput for a value out of range, for a price that would
+    begin or end inside a window, or where two of the same kind and cluster would be valid at once.
     """
     for price in prices:
         price.check()
+        _check_whole_windows("valid_from_ms", price.valid_from_ms, window_ms)
+        _check_whole_windows("valid_to_ms", price.valid_to_ms, window_ms)
     after = {(p.kind, p.cluster, p.valid_from_ms): p for p in (*list_prices(warehouse), *prices)}
     ordered = sorted(after.values(), key=lambda p: (p.kind, p.cluster, p.valid_from_ms))
     for one, other in pairwise(ordered):
@@ -73,6 +79,17 @@ def put_prices(warehouse: Warehouse, prices: Sequence[Price]) -> None:
                 f"{rfc3339(one.valid_to_ms)}: put it again with an end of {rfc3339(other.valid_from_ms)} or before",
             )  # fmt: skip
     put_versioned(warehouse, "prices", prices)
+
+
+def _check_whole_windows(field: str, at_ms: int, window_ms: int) -> None:
+    """Raise BadInput for a time inside a window, whose energy is one sum and cannot be divided between two prices."""
+    if past_ms := at_ms % window_ms:
+        before_ms = at_ms - past_ms
+        raise BadInput(
+            field, rfc3339(at_ms),
+            f"prices change where a window of {window_ms} ms begins: give {rfc3339(before_ms)} or "
+            f"{rfc3339(before_ms + window_ms)}",
+        )  # fmt: skip
 
 
 def remove_price(warehouse: Warehouse, kind: str, cluster: str, valid_from_ms: int) -> None:

@@ -1,7 +1,9 @@
 -- Access: tenant
--- Energy of a session by trace, cluster and hour, which its price depends on. The requests are those of
--- session_requests.sql. A window is unmetered where no energy of its workload was measured, as the tenant's row says.
+-- Energy of a session by trace, cluster and time without a price change (as in chargeback.sql), which its price depends
+-- on. The requests are those of session_requests.sql. A window is unmetered where no energy of its workload was measured, as the tenant's row says.
 WITH
+    (SELECT arraySort(arrayDistinct(arrayPushBack(groupUniqArrayArray(
+        [toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to)]), toInt64(0)))) FROM prices FINAL) AS changes,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     (window_start, cluster, workload, model) IN
     (
@@ -16,7 +18,8 @@ WITH
           )
     ) AS is_unmetered
 SELECT
-    trace_id, toString(cluster) AS of_cluster, intDiv(toUnixTimestamp64Milli(window_start), 3600000) AS hour_no,
+    trace_id, toString(cluster) AS of_cluster, roundDown(toUnixTimestamp64Milli(window_start), changes) AS span,
+    toUnixTimestamp64Milli(min(window_start)) AS from_ms, max(toUnixTimestamp64Milli(window_start) + window_ms) AS until_ms,
     toUnixTimestamp64Milli(min(t_start)) AS first, toUnixTimestamp64Milli(max(t_end)) AS last,
     sum(active_uj) AS active_uj, sum(idle_uj) AS idle_uj,
     max(NOT is_unmetered) AS metered, sumIf(prompt_tokens + completion_tokens, is_unmetered) AS unmetered_tokens,
@@ -24,6 +27,6 @@ SELECT
 FROM request_energy FINAL
 WHERE tenant = {tenant:String}
   AND (session_id = {session_id:String} OR (trace_id IN {traces:Array(String)} AND session_id = ''))
-GROUP BY trace_id, of_cluster, hour_no
-ORDER BY trace_id, of_cluster, hour_no
+GROUP BY trace_id, of_cluster, span
+ORDER BY trace_id, of_cluster, span
 LIMIT {limit:UInt32}

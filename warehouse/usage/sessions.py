@@ -21,7 +21,7 @@ from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
-from warehouse.reference_data.prices import list_prices
+from warehouse.reference_data.prices import Price
 from warehouse.results import Amount, MissingPrice, SessionRow, Time
 from warehouse.usage.usage_queries import shortest
 
@@ -29,7 +29,7 @@ _ALL = Filter()
 _FIRST_PAGE = PageRequest()
 
 MAX_PARTS = 5_000
-"""Traces, steps and hours of one session that are summed; more is an error."""
+"""Traces and steps of one session that are summed, each once per price; more is an error."""
 
 StepKey = tuple[str, str]
 """(trace_id, step)."""
@@ -164,14 +164,26 @@ def session(reader: LedgerReader, session_id: str, tenant: str | None = None) ->
             PricedPart(
                 group=index[row["trace_id"], ""],
                 cluster=row["of_cluster"],
-                hour=row["hour_no"],
+                from_ms=row["from_ms"],
+                until_ms=row["until_ms"],
                 energy_uj=row["active_uj"] + row["idle_uj"],
                 metered=bool(row["metered"]),
             )
             for row in energy
         ]
-        priced = PriceBook(list_prices(reader)).price(parts, len(ordered))
+        priced = _book_of(reader, parts).price(parts, len(ordered))
         return _session(owner, session_id, ordered, priced)
+
+
+def _book_of(reader: LedgerReader, parts: Sequence[PricedPart]) -> PriceBook:
+    """Return the prices that apply to some of these parts."""
+    prices = reader.ask(
+        "chargeback/prices_between",
+        clusters=sorted({part.cluster for part in parts}),
+        from_ms=min((part.from_ms for part in parts), default=0),
+        until_ms=max((part.until_ms for part in parts), default=0),
+    )
+    return PriceBook([Price(**price) for price in prices])
 
 
 def _owner_and_traces(reader: LedgerReader, session_id: str, tenant: str | None) -> tuple[str, list[str]]:
@@ -199,7 +211,7 @@ def _rows(reader: LedgerReader, name: str, filter: Filter, traces: list[str]) ->
     rows: list[dict[str, Any]] = reader.ask_arrow(name, filter, traces=traces, limit=MAX_PARTS + 1).to_pylist()
     if len(rows) > MAX_PARTS:
         raise BadQuery(
-            "session_id", filter.session_id, f"more than {MAX_PARTS} steps and hours in one session; ask with SQL"
+            "session_id", filter.session_id, f"more than {MAX_PARTS} steps and prices in one session; ask with SQL"
         )
     return rows
 

@@ -1,7 +1,7 @@
-"""Bills against a slow, scalar bill of the same rows and prices, hour by hour, that shares no code with the SQL.
+"""Bills against a slow, scalar bill of the same rows and prices, window by window, that shares no code with the SQL.
 
-Prices change within the period, overlap in scope, are negative, missing, or in several currencies. Some tokens have no
-measured energy.
+Prices change at any window of the period, overlap in scope, are negative, missing, or in several currencies. Some
+tokens have no measured energy.
 """
 
 from __future__ import annotations
@@ -42,16 +42,18 @@ NAMES = {
 TEAMS = {"acme": "search", "globex": "chat", "t-3": "chat"}
 FOREVER_MS = epoch_ms("2200-01-01T00:00:00Z")
 
-_hour = st.integers(-2, HOURS + 1)
+STEP_MS = 450_000
+"""Length of the windows: the eighth part of an hour."""
+STEPS = HOURS * MS_PER_HOUR // STEP_MS
+_step = st.integers(-2, STEPS + 1)
 _uj = st.sampled_from([0, 1, 7, 3_600_000_000_001, 2**52])
 _facts = st.lists(
-    st.tuples(_hour, *(st.sampled_from(NAMES[name]) for name in NAMES), _uj, _uj, _uj, st.integers(0, 10**9)),
+    st.tuples(_step, *(st.sampled_from(NAMES[name]) for name in NAMES), _uj, _uj, _uj, st.integers(0, 10**9)),
     min_size=1, max_size=25, unique_by=lambda fact: fact[:5],
 ).map(lambda facts: [(*f[:5], 0, 0, 0, f[8]) if f[4] == UNMETERED else f for f in facts])  # fmt: skip
-# A price begins and ends at any time, also within an hour; it counts for the hours that start while it is valid.
 _price = st.tuples(
     st.sampled_from(["energy", "pue", "carbon"]), st.sampled_from(["*", "eu", "us"]),
-    st.integers(-3 * MS_PER_HOUR, HOURS * MS_PER_HOUR), st.integers(1, HOURS * MS_PER_HOUR) | st.none(),
+    st.integers(-3, STEPS), st.integers(1, STEPS) | st.integers(1, 4) | st.none(),
     st.decimals("-5", "5", places=9), st.sampled_from(["EUR", "EUR", "USD"]),
 )  # fmt: skip
 _BY = [
@@ -79,14 +81,15 @@ def books(chdb_dsn: str) -> Iterator[Warehouse]:
 
 
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY), st.booleans())
+@given(_facts, st.lists(_price, max_size=7), st.sampled_from(_BY), st.integers(0, 9), st.integers(0, 9))
 def test_a_bill_equals_the_scalar_bill(
-    books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...], hourly: bool
+    books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...], begins: int, ends: int
 ) -> None:
+    """Periods begin and end within an hour, too, and end within a window."""
     prices = _lay(books, facts, prices)
-    end_ms = END_MS if hourly else END_MS + 1  # one more millisecond: the ledger itself answers
-    page, total = chargeback_queries.chargeback_and_total(operator_reader(books), Period(START_MS, end_ms), by=by)
-    due = [_due(fact, prices) for fact in facts if 0 <= fact[0] < HOURS + (not hourly)]
+    period = Period(START_MS + begins * STEP_MS, END_MS - ends * STEP_MS + ends % 2)
+    page, total = chargeback_queries.chargeback_and_total(operator_reader(books), period, by=by)
+    due = [_due(fact, prices) for fact in facts if begins <= fact[0] < STEPS - ends + ends % 2]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in due:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
@@ -94,7 +97,7 @@ def test_a_bill_equals_the_scalar_bill(
     for row in page.rows:
         _check(row, groups[tuple(getattr(row, name) for name in by)] if due else [])
     _check(total, due)
-    assert total == chargeback_queries.chargeback_total(operator_reader(books), Period(START_MS, end_ms))
+    assert total == chargeback_queries.chargeback_total(operator_reader(books), period)
     if total.cost is not None:
         assert total.cost == _rounded(sum(row["cost"] or 0 for row in due))
         assert sum(row.cost or 0 for row in page.rows) == total.cost
@@ -111,13 +114,14 @@ def test_python_prices_rows_as_sql_does(
     prices = _lay(books, facts, prices)
     reader = operator_reader(books)
     page, total = chargeback_queries.chargeback_and_total(reader, Period(START_MS, END_MS), by=by)
-    rows = [(fact, _due(fact, prices)) for fact in facts if 0 <= fact[0] < HOURS]
+    rows = [(fact, _due(fact, prices)) for fact in facts if 0 <= fact[0] < STEPS]
     keys = sorted({tuple(row[name] for name in by) for _, row in rows})
     parts = [
         PricedPart(
             group=keys.index(tuple(row[name] for name in by)),
             cluster=row["cluster"],
-            hour=START_MS // MS_PER_HOUR + fact[0],
+            from_ms=START_MS + fact[0] * STEP_MS,
+            until_ms=START_MS + (fact[0] + 1) * STEP_MS,
             energy_uj=row["energy_uj"],
             metered=row["metered"],
         )
@@ -138,30 +142,22 @@ def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str
     """Store rows in all tables, and prices; of prices of one scope, only those without overlap, as `price` allows."""
     for table in ("ledger_day", "ledger_hour", "ledger", "prices"):
         books.command(f"TRUNCATE TABLE {table}")
-    rows = []
-    for hour, cluster, tenant, model, hardware, active, idle, unallocated, tokens in facts:
-        rows.append(
-            {
-                "time": START_MS + hour * MS_PER_HOUR, "cluster": cluster, "workload": "w", "hardware": hardware,
-                "model": model, "tenant": tenant, "active_uj": active, "idle_uj": idle, "unallocated_uj": unallocated,
-                "prompt_tokens": tokens, "method": 3 if hardware == UNMETERED else 0,
-            }
-        )  # fmt: skip
-    for table, time, extra in (
-        ("ledger_hour", "hour", {}),
-        ("ledger", "window_start", {"window_ms": MS_PER_HOUR, "final": 1}),
-    ):
-        for row in rows:
-            row[time] = row.pop("time" if table == "ledger_hour" else "hour")
-        names = [*rows[0], *extra]
-        values = ", ".join(f"({', '.join(_literal(name, {**row, **extra}[name]) for name in names)})" for row in rows)
-        books.command(f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}")
-    Sink(books).refresh_days([row["window_start"] for row in rows], NAMES["cluster"], ["w"])
+    rows = [
+        {
+            "window_start": START_MS + step * STEP_MS, "cluster": cluster, "workload": "w", "hardware": hardware,
+            "model": model, "tenant": tenant, "active_uj": active, "idle_uj": idle, "unallocated_uj": unallocated,
+            "prompt_tokens": tokens, "method": 3 if hardware == UNMETERED else 0, "window_ms": STEP_MS, "final": 1,
+        }
+        for step, cluster, tenant, model, hardware, active, idle, unallocated, tokens in facts
+    ]  # fmt: skip
+    values = ", ".join(f"({', '.join(_literal(name, value) for name, value in row.items())})" for row in rows)
+    books.command(f"INSERT INTO ledger ({', '.join(rows[0])}) VALUES {values}")
+    Sink(books).refresh_hours([row["window_start"] for row in rows], NAMES["cluster"], ["w"])
     valid_prices: list[dict[str, Any]] = []
     for kind, scope, begins, lasts, value, currency in prices:
         price = {
-            "kind": kind, "cluster": scope, "valid_from": START_MS + begins, "value": value,
-            "valid_to": FOREVER_MS if lasts is None else START_MS + begins + lasts,
+            "kind": kind, "cluster": scope, "valid_from": START_MS + begins * STEP_MS, "value": value,
+            "valid_to": FOREVER_MS if lasts is None else START_MS + (begins + lasts) * STEP_MS,
             "currency": currency if kind == "energy" else "", "version": 1,
         }  # fmt: skip
         same = [k for k in valid_prices if (k["kind"], k["cluster"]) == (kind, scope)]
@@ -175,15 +171,15 @@ def _lay(books: Warehouse, facts: list[Any], prices: list[Any]) -> list[dict[str
 
 
 def _literal(name: str, value: Any) -> str:
-    if name in ("hour", "window_start", "valid_from", "valid_to"):
+    if name in ("window_start", "valid_from", "valid_to"):
         return f"fromUnixTimestamp64Milli({value}, 'UTC')"
     return str(value) if isinstance(value, (int, Decimal)) else f"'{value}'"
 
 
 def _due(fact: Any, prices: list[dict[str, Any]]) -> dict[str, Any]:
     """One row's energy and exact money, None where a price is missing."""
-    hour, cluster, tenant, model, hardware, active, idle, unallocated, tokens = fact
-    at = START_MS + hour * MS_PER_HOUR
+    step, cluster, tenant, model, hardware, active, idle, unallocated, tokens = fact
+    at = START_MS + step * STEP_MS
     energy = active + idle + unallocated
 
     def price(kind: str) -> dict[str, Any] | None:

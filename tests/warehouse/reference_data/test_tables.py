@@ -36,7 +36,11 @@ TARIFF = Price(
 
 
 def test_a_stored_price_is_read_to_the_last_digit(warehouse: Warehouse) -> None:
-    prices = [Price("carbon", "*", Decimal("41.5")), TARIFF, Price("pue", "eu", Decimal("1.1"), HOUR + 1, HOUR + 2)]
+    prices = [
+        Price("carbon", "*", Decimal("41.5")),
+        TARIFF,
+        Price("pue", "eu", Decimal("1.1"), HOUR + 10_000, HOUR + 20_000),
+    ]
     put_prices(warehouse, prices)
     assert sorted(list_prices(warehouse), key=str) == sorted(prices, key=str)
 
@@ -51,14 +55,33 @@ def test_a_price_of_the_same_scope_and_start_replaces_the_old_one(warehouse: War
 def test_prices_of_one_kind_and_cluster_may_not_overlap(warehouse: Warehouse) -> None:
     put_prices(warehouse, [TARIFF])
     with pytest.raises(BadInput, match=r"valid_from_ms.*contract|valid_from_ms.*put it again with an end"):
-        put_prices(warehouse, [replace(TARIFF, valid_from_ms=HOUR + 1)])
+        put_prices(warehouse, [replace(TARIFF, valid_from_ms=HOUR + 10_000)])
     assert list_prices(warehouse) == [TARIFF]
     put_prices(warehouse, [replace(TARIFF, cluster="*"), Price("pue", "eu", Decimal(1))])
 
 
+@pytest.mark.parametrize(
+    ("price", "window_ms", "error"),
+    [
+        (replace(TARIFF, valid_from_ms=HOUR + 5_000), 10_000, "valid_from_ms.*00:00:05.*00:00:00.*or.*00:00:10"),
+        (replace(TARIFF, valid_to_ms=HOUR + 1), 10_000, "valid_to_ms.*a window of 10000 ms"),
+        (replace(TARIFF, valid_from_ms=HOUR + 900_000), 3_600_000, "give .*00:00:00.* or .*01:00:00"),
+    ],
+)
+def test_a_price_that_changes_inside_a_window_is_refused_with_the_times_around_it(
+    warehouse: Warehouse, price: Price, window_ms: int, error: str
+) -> None:
+    with pytest.raises(BadInput, match=error):
+        put_prices(warehouse, [price], window_ms)
+    assert list_prices(warehouse) == []
+
+
 def test_a_tariff_is_changed_from_a_day_on_in_one_call(warehouse: Warehouse) -> None:
     put_prices(warehouse, [TARIFF])
-    change = [replace(TARIFF, valid_to_ms=HOUR + 5), replace(TARIFF, valid_from_ms=HOUR + 5, value=Decimal(1))]
+    change = [
+        replace(TARIFF, valid_to_ms=HOUR + 50_000),
+        replace(TARIFF, valid_from_ms=HOUR + 50_000, value=Decimal(1)),
+    ]
     put_prices(warehouse, change)
     assert list_prices(warehouse) == change
 

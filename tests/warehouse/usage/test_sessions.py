@@ -19,6 +19,7 @@ from warehouse.ledger import ledger_queries
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
 from warehouse.reference_data.prices import Price, put_prices
+from warehouse.sink.sink import Sink
 from warehouse.usage.sessions import CurrencyAmount, MeterTotal, session, sessions
 
 REAL = Period(seed.REAL_START_MS, seed.END_MS)
@@ -51,6 +52,7 @@ def test_the_energy_of_a_session_costs_what_it_would_on_a_bill(warehouse: Wareho
     ledger = [{k: r[k] for k in ("tenant", "cluster", "window_start", "active_uj", "idle_uj")} for r in requests]
     warehouse.insert("request_energy", stored("request_energy", *requests))
     warehouse.insert("ledger", stored("ledger", *ledger))
+    Sink(warehouse).refresh_hours([r["window_start"] for r in ledger], ["eu-1", "x", "y"], ["chat"])
     changed = seed.END_MS - 2 * MS_PER_HOUR
     put_prices(
         warehouse,

@@ -1,0 +1,23 @@
+-- Access: shared
+-- A part of questions: the prices that are valid in the period, and the spans without a price change.
+    book AS
+    (
+        SELECT
+            kind, cluster, valid_from, currency,
+            greatest(toUnixTimestamp64Milli(valid_from), {start_ms:Int64}) AS from_ms,
+            least(toUnixTimestamp64Milli(valid_to), {end_ms:Int64}) AS to_ms,
+            toInt256(toDecimal256(value, 9) * 1000000000) AS nano_value
+        FROM prices FINAL
+        WHERE from_ms < to_ms
+          AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
+    ),
+    -- The engine evaluates this again for each use, so it returns all that is needed of the book at once.
+    (
+        SELECT (
+            arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], groupUniqArrayArray([from_ms, to_ms])))) AS changes,
+            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'))
+        FROM book
+    ) AS price_changes,
+    price_changes.1 AS changes,
+    arrayPopBack(changes) AS spans,
+    price_changes.2 AS scopes
