@@ -13,6 +13,7 @@ from api import problems
 from api.auth import CallerReaders, LedgerRouter
 from api.head_requests import HeadRequests
 from api.host_guard import HostGuard
+from api.known_parameters import KNOWN_PARAMETERS
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
 from api.question_bounds import IN_TURN, QuestionBounds, SharedQuestion
@@ -50,7 +51,8 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.readiness = SharedQuestion(app.state.readers.newest)
     app.state.questions = QuestionBounds()
     for router in ROUTERS:
-        app.include_router(router, dependencies=[IN_TURN] if isinstance(router, LedgerRouter) else [])
+        turn = [IN_TURN] if isinstance(router, LedgerRouter) else []
+        app.include_router(router, dependencies=[*turn, KNOWN_PARAMETERS])
     problems.install(app)
     describe(app, ROUTERS)
     app.add_middleware(HeadRequests)
