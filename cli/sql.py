@@ -26,7 +26,7 @@ def sql(
 ) -> None:
     """Query the tables in SQL, read-only.
 
-    Example: wattlog sql "SELECT tenant, sum(active_uj) FROM ledger FINAL GROUP BY tenant"
+    Example: wattlog sql "SELECT tenant, sum(toInt128(active_uj)) FROM ledger FINAL GROUP BY tenant"
     """
     with open_ledger(data) as reader:
         from warehouse.read_only_sql import read_only

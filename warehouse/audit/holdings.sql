@@ -5,7 +5,7 @@
 WITH
     facts AS
     (
-        SELECT sum(energy_uj) AS uj
+        SELECT sum(toInt128(energy_uj)) AS uj
         FROM gpu_energy FINAL
         WHERE window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
           AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -14,7 +14,7 @@ WITH
     charges AS
     (
         SELECT
-            sumIf(active_uj + idle_uj + unallocated_uj, final = 1) AS uj, sumIf(requests, final = 1) AS requests,
+            sumIf(toInt128(active_uj + idle_uj + unallocated_uj), final = 1) AS uj, sumIf(requests, final = 1) AS requests,
             sumIf(prompt_tokens + completion_tokens, final = 1) AS tokens, countIf(final = 0) AS provisional_rows
         FROM ledger FINAL
         WHERE window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
@@ -23,7 +23,7 @@ WITH
     ),
     hours AS
     (
-        SELECT sum(abs(off[1])) AS off_uj, sum(off[1]) AS lack_uj, sum(arraySum(arrayMap(o -> abs(o), arraySlice(off, 2)))) AS off_counts
+        SELECT sum(toInt128(abs(off[1]))) AS off_uj, sum(toInt128(off[1])) AS lack_uj, sum(arraySum(arrayMap(o -> abs(o), arraySlice(off, 2)))) AS off_counts
         FROM
         (
             SELECT sumForEach(amounts) AS off
@@ -52,7 +52,7 @@ WITH
     ),
     days AS
     (
-        SELECT sum(abs(off[1])) AS off_uj, sum(off[1]) AS lack_uj, sum(arraySum(arrayMap(o -> abs(o), arraySlice(off, 2)))) AS off_counts
+        SELECT sum(toInt128(abs(off[1]))) AS off_uj, sum(toInt128(off[1])) AS lack_uj, sum(arraySum(arrayMap(o -> abs(o), arraySlice(off, 2)))) AS off_counts
         FROM
         (
             SELECT sumForEach(amounts) AS off

@@ -1,7 +1,7 @@
 -- Access: internal
 -- Energy and tokens of each workload since a time, provisional windows too, and whether one of its windows is final.
 SELECT
-    cluster, workload, sum(active_uj + idle_uj + unallocated_uj) AS energy_uj,
+    cluster, workload, sum(toInt128(active_uj + idle_uj + unallocated_uj)) AS energy_uj,
     sum(prompt_tokens + completion_tokens) AS tokens, max(final) AS is_final
 FROM ledger FINAL
 WHERE window_start >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC') AND deleted = 0

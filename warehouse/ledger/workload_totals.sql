@@ -1,7 +1,7 @@
 -- Access: internal
 -- Sums of the ledger over some workloads and a period: final windows only.
 SELECT
-    sum(l.active_uj) AS active_uj, sum(l.idle_uj) AS idle_uj, sum(l.unallocated_uj) AS unallocated_uj,
+    sum(toInt128(l.active_uj)) AS active_uj, sum(toInt128(l.idle_uj)) AS idle_uj, sum(toInt128(l.unallocated_uj)) AS unallocated_uj,
     active_uj + idle_uj + unallocated_uj AS energy_uj,
     $tokens{sum(l.@) AS @},
     sum(l.requests) AS requests,

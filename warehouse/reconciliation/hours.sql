@@ -7,10 +7,10 @@ SELECT
     if({by_tenant:UInt8} = 1, toString(h.tenant), '') AS of_tenant,
     sum(h.prompt_tokens) AS prompt_tokens, sum(h.cached_tokens) AS cached_tokens,
     sum(h.completion_tokens) AS completion_tokens, sum(h.requests) AS requests,
-    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $part{h.hardware} = 'gpu') AS gpu_uj,
-    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $part{h.hardware} = 'wall' AND NOT $contains_gpus{h.hardware}) AS wall_less_uj,
-    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $contains_gpus{h.hardware}) AS wall_uj,
-    sumIf(h.active_uj + h.idle_uj + h.unallocated_uj, $part{h.hardware} = 'host') AS host_uj
+    sumIf(toInt128(h.active_uj + h.idle_uj + h.unallocated_uj), $part{h.hardware} = 'gpu') AS gpu_uj,
+    sumIf(toInt128(h.active_uj + h.idle_uj + h.unallocated_uj), $part{h.hardware} = 'wall' AND NOT $contains_gpus{h.hardware}) AS wall_less_uj,
+    sumIf(toInt128(h.active_uj + h.idle_uj + h.unallocated_uj), $contains_gpus{h.hardware}) AS wall_uj,
+    sumIf(toInt128(h.active_uj + h.idle_uj + h.unallocated_uj), $part{h.hardware} = 'host') AS host_uj
 FROM ledger_hour AS h FINAL
 WHERE h.hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND h.hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

@@ -5,7 +5,7 @@ SELECT
         + intDiv({step_ms:Int64}, 3600000) - 1 AS hour_no,
     toString(r.cluster) AS of_cluster, toString(r.workload) AS of_workload, '' AS of_tenant,
     sum(r.prompt_tokens) AS prompt_tokens, sum(r.completion_tokens) AS completion_tokens, sum(r.requests) AS requests,
-    sum(r.active_uj + r.idle_uj + r.unallocated_uj) AS energy_uj
+    sum(toInt128(r.active_uj + r.idle_uj + r.unallocated_uj)) AS energy_uj
 FROM $table AS r FINAL
 WHERE r.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND r.$time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
