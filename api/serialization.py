@@ -15,6 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import TypeAdapter
 
 from contracts.csv_text import csv_pieces
+from contracts.units import plain_decimal
 from warehouse.cursors import Page
 from warehouse.periods import Period
 
@@ -127,4 +128,4 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return format(value, "f") if isinstance(value, Decimal) else str(value)
+    return plain_decimal(value) if isinstance(value, Decimal) else str(value)

@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 from cli.output import SIMULATED
 from contracts.boundary import Boundary, part_of
-from contracts.units import rfc3339
+from contracts.units import rfc3339, shortest_decimal
 
 if TYPE_CHECKING:
     from warehouse.ledger.explained_charge import ExplainedRow, Explanation
@@ -43,7 +43,8 @@ def _add(root: Tree, part: ExplainedRow, currency: str) -> None:
         source = f", {price.source}" if price.source else ""
         branch.add(
             Text(
-                f"{_PRICE[price.kind]} {price.value.normalize():f} {unit}".rstrip() + f" ({scope}{source})", style="dim"
+                f"{_PRICE[price.kind]} {shortest_decimal(price.value)} {unit}".rstrip() + f" ({scope}{source})",
+                style="dim",
             )
         )
     for lacks in part.missing_prices:

@@ -81,7 +81,7 @@ def _print_ledger(out: Console, result: DemoResult, planted: tuple[str, ...]) ->
     table.add_column("charge", justify="right", footer=f"{sum(costs):.6f}")
     for r in result.tenants:
         ratio = "" if r.joules_per_token is None else f"{r.joules_per_token:.4f}"
-        charge = "no price" if r.cost is None else f"{r.cost} {r.currency}"
+        charge = "no price" if r.cost is None else f"{r.cost:f} {r.currency}"
         table.add_row(r.tenant, f"{r.tokens:,}", f"{joules(r.energy_uj) / 1000:,.3f}", ratio, charge)
     out.print(table)
     a = result.audit

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from contracts.csv_text import csv_pieces
 from contracts.errors import LedgerError, WattlogError
+from contracts.units import plain_decimal
 
 SIMULATED = "SIMULATED"
 PIPE_WIDTH = 240
@@ -105,7 +106,7 @@ def json_value(value: Any) -> Any:
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return plain_decimal(value)
     if isinstance(value, bytes):
         return value.hex()
     return str(value)

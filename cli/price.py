@@ -124,14 +124,14 @@ def _instant_ms(field: str, value: str | None, default: int) -> int:
 
 
 def _row(price: Price) -> dict[str, Any]:
-    from contracts.units import rfc3339
+    from contracts.units import rfc3339, shortest_decimal
     from warehouse.reference_data.validity import END_MS
 
     units = {"energy": f"{price.currency}/kWh", "pue": "facility over IT", "carbon": "gCO2eq/kWh"}
     return {
         "kind": price.kind,
         "cluster": price.cluster,
-        "value": price.value.normalize() if price.value else price.value,
+        "value": shortest_decimal(price.value),
         "unit": units[price.kind],
         "valid_from": rfc3339(price.valid_from_ms),
         "valid_to": None if price.valid_to_ms == END_MS else rfc3339(price.valid_to_ms),

@@ -11,6 +11,7 @@ from cli.ledger_access import note_requests_not_stored, open_ledger_and_settings
 from cli.options import Data, Format, FormatOption, Json, output_format
 from cli.output import SIMULATED, print_csv, print_json, stdout
 from cli.tables import Column, decimals, integer, print_table, text_column
+from contracts.units import plain_decimal
 
 if TYPE_CHECKING:
     from warehouse.usage.sessions import Session
@@ -73,9 +74,9 @@ def _meter_rows(session: Session) -> Iterator[dict[str, Any]]:
             for meter, unit in _REQUEST_METERS:
                 yield {**place, "meter": meter, "unit": unit, "quantity": getattr(step, meter)}
             if step.cost is not None:
-                yield {**place, "meter": "energy_cost", "unit": session.currency, "quantity": format(step.cost, "f")}
+                yield {**place, "meter": "energy_cost", "unit": session.currency, "quantity": plain_decimal(step.cost)}
         for metered in step.meters:
-            quantity = format(metered.quantity, "f")
+            quantity = plain_decimal(metered.quantity)
             yield {**place, "meter": metered.meter, "unit": metered.unit, "quantity": quantity}
 
 

@@ -11,7 +11,10 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
+
+from contracts.units import plain_decimal
 
 CHUNK_ROWS = 500
 """Rows of one piece of text."""
@@ -58,6 +61,8 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return plain_decimal(value)
     if isinstance(value, Mapping):
         return ":".join(str(_cell(part)) for part in value.values())
     if isinstance(value, (list, tuple)):

@@ -33,6 +33,18 @@ def kwh(energy_uj: int) -> Decimal:
     return Decimal(energy_uj) / UJ_PER_KWH
 
 
+def plain_decimal(value: Decimal) -> str:
+    """Return a Decimal as digits, never with an exponent (`str` may say `3E+2` for 300), with its decimal places."""
+    return format(value, "f")
+
+
+def shortest_decimal(value: Decimal) -> str:
+    """Return a Decimal as `plain_decimal` does, without zeros at its end: `0.083`, `300`, `0`."""
+    text = plain_decimal(value)
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
 def joules(energy_uj: int) -> float:
     """Convert microjoules to joules, for people; never for the ledger."""
     return energy_uj / UJ_PER_J

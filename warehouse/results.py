@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import PlainSerializer, WithJsonSchema
 
-from contracts.units import EpochMs, rfc3339
+from contracts.units import EpochMs, plain_decimal, rfc3339
 
 Time = Annotated[
     EpochMs,
@@ -23,7 +23,7 @@ Time = Annotated[
 
 Amount = Annotated[
     Decimal,
-    PlainSerializer(lambda value: format(value, "f"), return_type=str),
+    PlainSerializer(plain_decimal, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^-?\d+(\.\d+)?$", "examples": ["12.345678"]}),
 ]
 """Money, grams or kWh: Decimal; a decimal string as JSON."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadQuery
+from contracts.units import shortest_decimal
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -120,5 +121,4 @@ def _key(names: Sequence[str], row: UsageGroup) -> list[str | int]:
 
 def shortest(value: Decimal) -> Decimal:
     """Return the same number without trailing zeros, independent of the context's precision."""
-    text = format(value, "f")
-    return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+    return Decimal(shortest_decimal(value))
