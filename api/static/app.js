@@ -7,9 +7,13 @@ const number = (digits) => new Intl.NumberFormat("en", { maximumFractionDigits: 
 const whole = number(0), compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 const state = { period: "latest-month", colours: new Map(), simulated: new Set(), charts: new Map(), refreshes: 0 };
 
-async function ask(path) {
+const withToken = (path) => {
   const token = sessionStorage.getItem("wattlog-token");
-  const response = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  return fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+};
+
+async function ask(path) {
+  const response = await withToken(path);
   const text = await response.text();
   if (response.status === 401) signIn();
   // Energies in µJ may exceed 2^53: keep them as text, and parse them as BigInt where every digit is shown.
@@ -282,6 +286,27 @@ async function showReconciliation() {
     : `${shown.length ? "Differences in" : "No difference in"} ${compared}; compared at ${minute(run.run_at)}.${more > 0 ? ` ${more} more: wattlog reconcile.` : ""}`;
 }
 const minute = (at) => `${at.slice(0, 16).replace("T", " ")} UTC`;
+
+// A browser follows a link without the token: where there is one, fetch with it, and save what came.
+async function save(event) {
+  if (!sessionStorage.getItem("wattlog-token")) return;
+  event.preventDefault();
+  const link = event.currentTarget;
+  try {
+    const response = await withToken(link.href);
+    if (response.status === 401) signIn();
+    if (!response.ok) throw new Error((await response.json()).detail || response.statusText);
+    const file = node("a");
+    file.href = URL.createObjectURL(await response.blob());
+    file.download = link.download;
+    file.click();
+    setTimeout(() => URL.revokeObjectURL(file.href), SLOW_MS);
+  } catch (error) {
+    $("status").className = "status bad";
+    $("status").textContent = `${link.download} was not saved: ${error.message}`;
+  }
+}
+for (const link of document.querySelectorAll("a[download]")) link.addEventListener("click", save);
 
 const quietly = (task) => task().catch(() => undefined);
 

@@ -12,11 +12,14 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jwt
 import pytest
 import uvicorn
 
 from api.app import create_app
 from contracts.settings import Settings
+from tests.api.test_auth import SECRET
+from tests.support.chromium import browser
 from tests.support.waiting import HANG_S, wait_until
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
@@ -44,9 +47,9 @@ FLAGS = [
 
 
 @contextmanager
-def serving(warehouse: Warehouse) -> Iterator[str]:
+def serving(warehouse: Warehouse, **settings: object) -> Iterator[str]:
     """The API on a free port of loopback; yields its address."""
-    app = create_app(warehouse, Settings())
+    app = create_app(warehouse, Settings(**settings))  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -158,3 +161,30 @@ def test_an_empty_ledger_is_shown_as_empty(warehouse: Warehouse, tmp_path: Path)
         dom = browse(address, tmp_path / "profile")
     assert "no final window yet" in dom.text["status"]
     assert "simulated" in dom.hidden
+
+
+def test_links_save_their_files_when_a_key_is_set(books: Warehouse, tmp_path: Path) -> None:
+    assert CHROMIUM
+    token = jwt.encode({"role": "operator", "exp": 4_000_000_000}, SECRET, "HS256")
+    with serving(books, api_jwt_key=SECRET) as address, browser(CHROMIUM, FLAGS, tmp_path) as tab:
+        tab.go(f"{address}/")
+        tab.wait_for("document.getElementById('signin')?.open === true")
+        tab.evaluate(f"document.getElementById('token').value = '{token}'")
+        tab.evaluate("document.querySelector('#signin button').click()")
+        tab.wait_for("document.querySelectorAll('#tenants tr').length > 3")
+        tab.evaluate("document.getElementById('csv').click()")
+        bill = _saved(tab.downloads / "chargeback.csv")
+        assert bill.startswith("tenant,energy_uj,") and "acme" in bill
+        tab.evaluate("document.querySelector('a[download=\"metrics.txt\"]').click()")
+        assert "wattlog_window_energy_joules" in _saved(tab.downloads / "metrics.txt")
+        # A token that was revoked meanwhile: the page says so, and saves nothing.
+        tab.evaluate("sessionStorage.setItem('wattlog-token', 'revoked')")
+        tab.evaluate("document.getElementById('csv').click()")
+        tab.wait_for("document.getElementById('signin').open")
+        tab.wait_for("document.getElementById('status').textContent.startsWith('chargeback.csv was not saved')")
+    assert sorted(path.name for path in tmp_path.glob("downloads/*")) == ["chargeback.csv", "metrics.txt"]
+
+
+def _saved(file: Path) -> str:
+    wait_until(file.is_file, f"{file.name} is saved")
+    return file.read_text(encoding="utf-8")
