@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
 from api.auth import check_exposure
-from cli.ledger_access import check_migrated, mend, open_warehouse
+from cli.ledger_access import check_ledger_exists, check_migrated, mend, open_warehouse
 from contracts.connection_bounds import HEAD_BYTES, KEEP_ALIVE_S, TURN_S, ConnectionBounds, bounded_protocol
 from contracts.errors import Unavailable
 from contracts.settings import Settings
@@ -76,9 +76,11 @@ async def _serve(server: uvicorn.Server, settings: Settings) -> None:
 async def serve_until_stopped(settings: Settings, step: Callable[[str], None]) -> None:
     """Serve the API and its page until cancelled. `step` gets the address.
 
-    Raises BadSetting if other machines could use the API without a key, Unavailable before `wattlog migrate`.
+    Raises BadSetting if other machines could use the API without a key, Unavailable where there is no
+    ledger, and before `wattlog migrate`.
     """
     check_exposure(settings)
+    check_ledger_exists(settings)
     with open_warehouse(settings) as warehouse:
         check_migrated(warehouse)
         mend(warehouse, step)

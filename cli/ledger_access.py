@@ -42,19 +42,26 @@ def open_ledger_and_settings(
 
     An embedded one is mended first (`mend`), with `compute_owed` its hours too.
     """
-    from contracts.errors import Unavailable
     from warehouse.reader import operator_reader
 
     with errors_reported():
         settings = load_settings(data)
-        if not settings.warehouse_dsn and not (settings.data / "warehouse").is_dir():
-            raise Unavailable(
-                f"There is no ledger in {settings.data}", "Run `wattlog demo`, or give its folder with --data."
-            )
+        check_ledger_exists(settings)
         with open_warehouse(settings) as warehouse:
             check_migrated(warehouse)
             mend(warehouse, note, compute_owed=compute_owed)
             yield operator_reader(warehouse), settings
+
+
+def check_ledger_exists(settings: Settings) -> None:
+    """Raise Unavailable that names the folder if there is no embedded warehouse in it: a reader never creates one."""
+    from contracts.errors import Unavailable
+
+    if not settings.warehouse_dsn and not (settings.data / "warehouse").is_dir():
+        raise Unavailable(
+            f"There is no ledger in {settings.data}",
+            "Give the folder of one with --data, or make one: `wattlog demo`, `wattlog up` or `wattlog migrate`.",
+        )
 
 
 def check_migrated(warehouse: Warehouse) -> None:
