@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from contracts.errors import BadInput
 from contracts.events import TOKENS
 from contracts.workload_names import EXTERNAL_PREFIX
 from producers.api import WorkloadBatch
@@ -21,6 +23,7 @@ from producers.common.chunks import chunks
 from producers.gateways.calls import (
     MAX_BYTES,
     MAX_ROWS,
+    TOO_OLD,
     InferenceCall,
     WorkloadRows,
     batches,
@@ -32,6 +35,7 @@ from producers.gateways.deployments import Deployments
 from producers.runtime.batching import RequestRow, UsageRow, decimal_text, token_batch, usage_batch
 from producers.runtime.deduplication import REPEATED, DeduplicationTrial, KnownCalls
 from producers.runtime.estimated_calls import is_estimate
+from producers.runtime.refusals import read_each
 
 REPLACED = "replaces_estimate"
 """Reason of a correction: a word that `/metrics` counts it by."""
@@ -63,15 +67,20 @@ def remember(trial: DeduplicationTrial, groups: Iterable[WorkloadRows], call: In
             trial.remember_estimate(group.cluster, group.workload, row, spend, call.identities)
 
 
-def replacement(trial: DeduplicationTrial, report: InferenceCall, origin: str = "") -> Replacement | None:
+def replacement(
+    trial: DeduplicationTrial, report: InferenceCall, origin: str = "", *, oldest_ms: int = 0
+) -> Replacement | None:
     """Return what replaces the estimate of a call, or None where none is known any more.
 
-    `origin` is the origin of rows of usage.
+    `origin` is the origin of rows of usage. Raises BadInput where the estimate ended before `oldest_ms`: it stays.
     """
-    estimate = trial.take_estimate(report.identities)
+    estimate = trial.estimate_of(report.identities)
     if estimate is None:
         return None
     before = estimate.row
+    if before.t_end_ms < oldest_ms:
+        raise BadInput("end", before.t_end_ms, f"ended the estimate that this report would replace; it {TOO_OLD}")
+    trial.take_estimate(estimate)
     after = before._replace(status=report.row.status, **{name: getattr(report.row, name) for name in TOKENS})
     grown = Decimal(report.spend or estimate.spend or "0") - Decimal(estimate.spend or "0")
     price = None
@@ -97,25 +106,32 @@ def replacement_batches(replacements: Sequence[Replacement], node: str) -> Itera
 
 
 class CallBatches(NamedTuple):
-    """Batches of calls, and by reason the reports that do not count, and those that replaced an estimate."""
+    """Batches of calls, and by reason the reports that do not count, and those that replaced an estimate. `refused`
+    says why others cannot replace one."""
 
     batches: list[WorkloadBatch]
     skipped: Counter[str]
     corrected: Counter[str]
+    refused: list[str]
 
 
 def call_batches(
     calls: Sequence[InferenceCall], reports: Sequence[InferenceCall], trial: DeduplicationTrial,
-    deployments: Deployments, origin: str, node: str,
+    deployments: Deployments, origin: str, node: str, *, oldest_ms: int = 0,
 ) -> CallBatches:  # fmt: skip
     """Return the batches of new calls, and of reports that replace estimates.
 
-    Estimates among the new calls are remembered first: a body may hold the report of one.
+    Estimates among the new calls are remembered first: a body may hold the report of one. Those that ended before
+    `oldest_ms` stay.
     """
     for call in calls:
         if is_estimate(call.row):
             remember(trial, group_by_workload([call], deployments, origin), call)
-    replaced = [one for report in reports if (one := replacement(trial, report, origin))]
+    refused = list[str]()
+    placed = ((f"the report of {report.row.request_id}", report) for report in reports)
+    matches = list(read_each(placed, partial(replacement, trial, origin=origin, oldest_ms=oldest_ms), refused))
+    replaced = [one for one in matches if one is not None]
     new = batches(group_by_workload(calls, deployments, origin), node)
-    repeated = Counter({REPEATED: len(reports) - len(replaced)})
-    return CallBatches([*new, *replacement_batches(replaced, node)], +repeated, +Counter({REPLACED: len(replaced)}))
+    repeated = Counter({REPEATED: len(matches) - len(replaced)})
+    replaced_count = Counter({REPLACED: len(replaced)})
+    return CallBatches([*new, *replacement_batches(replaced, node)], +repeated, +replaced_count, refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from contracts.codec import MAX_SOURCE
 from contracts.errors import BadInput
@@ -22,20 +22,25 @@ Sent = TypeVar("Sent")
 """What a request was sent as, such as its index in the body."""
 
 
-class SortedRequests(NamedTuple):
-    """Requests that are new, reports that replace the estimate of one that is known, and what arrived before."""
+class SortedRequests(NamedTuple, Generic[Sent]):
+    """Requests that are new, reports that replace the estimate of one that is known, what arrived before, and reports
+    that come too late."""
 
     new: list[RequestItem]
     replacements: list[Replacement]
-    repeated: list[tuple[object, RequestItem]]
+    repeated: list[tuple[Sent, RequestItem]]
+    refused: list[tuple[Sent, BadInput]]
 
 
 def sort_requests(
     items: Iterable[tuple[Sent, RequestItem]], trial: DeduplicationTrial, deployments: Deployments,
-    identity: Callable[[Sent, RequestRow], str],
-) -> SortedRequests:  # fmt: skip
-    """Sort requests by whether they arrived before, and add the new ones to `trial`."""
-    result = SortedRequests([], [], [])
+    identity: Callable[[Sent, RequestRow], str], oldest_ms: int,
+) -> SortedRequests[Sent]:  # fmt: skip
+    """Sort requests by whether they arrived before, and add the new ones to `trial`.
+
+    A report of an estimate that ended before `oldest_ms` is refused.
+    """
+    result = SortedRequests[Sent]([], [], [], [])
     for sent, item in items:
         call = InferenceCall(item.row, (identity(sent, item.row),))
         if not trial.has(call.identities[0]):
@@ -43,21 +48,32 @@ def sort_requests(
             if is_estimate(item.row):
                 remember(trial, grouped([item], deployments), call)
             result.new.append(item)
-        elif is_report_of_estimate(item.row, call.identities, trial) and (new := replacement(trial, call)):
-            result.replacements.append(new)
-        else:
+            continue
+        try:
+            is_report = is_report_of_estimate(item.row, call.identities, trial)
+            new = replacement(trial, call, oldest_ms=oldest_ms) if is_report else None
+        except BadInput as error:
+            result.refused.append((sent, error))
+            continue
+        if new is None:
             result.repeated.append((sent, item))
+        else:
+            result.replacements.append(new)
     return result
 
 
-def check_source(item: RequestItem, deployments: Deployments) -> None:
-    """Raise BadInput where the workload makes too long a source of events: it would take all others along."""
+def check_source(item: RequestItem, deployments: Deployments) -> tuple[str, str]:
+    """Return the cluster and the workload of a request.
+
+    Raises BadInput where they make too long a source of events: it would take all others along.
+    """
     cluster, workload = item.cluster, item.workload
     if not workload:
         cluster, workload = deployments.match(item.row) or (deployments.cluster, UNMATCHED_PREFIX + item.row.model)
     if len(source_of("requests-tokens", cluster, _LONGEST_NODE, workload)) > MAX_SOURCE:
         name = "workload" if item.workload else "model"
         raise BadInput(name, f"(a text of {len(workload)} characters)", "is too long once it is percent-encoded")
+    return cluster, workload
 
 
 def identity_of(row: RequestRow) -> str:

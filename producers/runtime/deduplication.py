@@ -175,15 +175,16 @@ class DeduplicationTrial:
         for digest in digests:
             self._estimates[digest] = (self._window.estimates.get(digest), call)
 
-    def take_estimate(self, identities: Iterable[str]) -> EstimatedCall | None:
-        """Return what was sent for an estimated call, and forget it: a report takes its place. None for none."""
+    def estimate_of(self, identities: Iterable[str]) -> EstimatedCall | None:
+        """Return what was sent for an estimated call, or None."""
         estimates = (self._estimate(_digest(identity)) for identity in identities)
-        call = next((call for call in estimates if call is not None), None)
-        for digest in call.identities if call else ():
+        return next((call for call in estimates if call is not None), None)
+
+    def take_estimate(self, call: EstimatedCall) -> None:
+        """Forget an estimated call: a report takes its place."""
+        for digest in call.identities:
             self._estimates[digest] = (self._window.estimates.get(digest), None)
-        if call:
-            self._estimated = {one for one in self._estimated if _digest(one) not in call.identities}
-        return call
+        self._estimated = {one for one in self._estimated if _digest(one) not in call.identities}
 
     def commit(self) -> None:
         """Add all of it to the window and the totals."""

@@ -22,8 +22,9 @@ MAX_LOGGED = 10
 WINDOW_MS = 60_000
 SHOWN_CHARS = 80
 """Maximum number of characters of an error or of an item that a refusal quotes."""
-INVALID = "invalid"
-"""Reason of an invalid value; other reasons are those of `Unavailable`, and the names of exceptions."""
+INVALID, FORBIDDEN = "invalid", "forbidden"
+"""Reasons of an invalid value, and of an item that its sender may not send; others are those of `Unavailable`, and the
+names of exceptions."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,13 +79,16 @@ def read_each(
 ) -> Iterator[Result]:
     """Yield the result of `read` for each item, given with its place; refuse alone an item whose reading raises.
 
-    `show`: the beginning of such an item may be logged. AccessDenied and Unavailable are no item's fault and pass.
+    `show`: the beginning of such an item may be logged. Unavailable is no item's fault and passes.
     """
     for place, item in items:
         try:
             result = read(item)
-        except (AccessDenied, Unavailable):
+        except Unavailable:
             raise
+        except AccessDenied as error:
+            refused.append(ItemRefusal(f"{place}: {error.detail}", FORBIDDEN))
+            continue
         except Exception as error:
             refused.append(refusal(error, place, item if show else None))
             continue

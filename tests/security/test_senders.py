@@ -174,6 +174,18 @@ def test_a_tenants_own_usage_is_taken_and_a_sender_of_requests_alone_sends_none(
         assert isinstance(event.batch, UsageBatch)
 
 
+def test_a_call_of_another_tenant_does_not_take_its_batch_along(listen: Listen) -> None:
+    one, other = (json.loads(litellm(id=id)[1]) for id in ("call-1", "call-2"))
+    other["metadata"] = {"user_api_key_team_id": "globex"}
+    spans = [span({"wattlog.tenant": tenant}, id=id * 8) | {"start": (NOW_MS - 9) * 10**6, "end": NOW_MS * 10**6}
+             for tenant, id in (("acme", "aa"), ("globex", "bb"))]  # fmt: skip
+    for path, body in (("/litellm", json.dumps([one, other]).encode()), ("/v1/traces", as_json(spans))):
+        with listen() as listener:
+            assert post(listener, TENANT | {"scope": SENDS}, path, body).status_code < 300
+            assert [event.batch.tenants for event in listener.broker.stored] == [("acme",)]
+            assert listener.count("left_out_rows_total", route=path) == 1
+
+
 @pytest.mark.parametrize("body", REQUESTS)
 def test_a_gateway_of_other_tenants_sends_nothing_for_this_one(listen: Listen, body: Body) -> None:
     with listen() as listener:

@@ -41,9 +41,13 @@ def _parse(
     result = LiteLLMReader(rules, sent.caller.payer, sent.caller.name or ORIGIN, sent.bounds).body(
         sent.body, trial, sent.now_ms + ahead_ms
     )
-    if result.refused and not (result.calls or result.reports or result.skipped):
-        raise BadInput("body", f"{len(result.refused)} payloads", f"none can be read: {result.refused[0]}")
-    sent_calls = call_batches(result.calls, result.reports, trial, deployments.within(sent.may_use), ORIGIN, "")
+    sent_calls = call_batches(
+        result.calls, result.reports, trial, deployments.within(sent.may_use), ORIGIN, "",
+        oldest_ms=sent.bounds.oldest_ms,
+    )  # fmt: skip
+    refused = [*result.refused, *sent_calls.refused]
+    if refused and not (sent_calls.batches or sent_calls.skipped or result.skipped):
+        raise BadInput("body", f"{len(refused)} payloads", f"none can be read: {refused[0]}")
     notes = [*remarks.new(result.remarks), *deployments.new_notes()]
     skipped, corrected = sent_calls.skipped + Counter(result.skipped), sent_calls.corrected + Counter(result.corrected)
-    return ParsedRequest(sent_calls.batches, result.refused, skipped, notes, corrected=corrected)
+    return ParsedRequest(sent_calls.batches, refused, skipped, notes, corrected=corrected)

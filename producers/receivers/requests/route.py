@@ -96,8 +96,11 @@ def _parse(
             errors.append(_invalid(error, index))
     items = list(_valid(items, errors))
     allowed = deployments.within(sent.may_use)
-    new, replaced, repeated = sort_requests(items, trial, allowed, lambda _, row: identity_of(row))
-    if errors and not items:
+    new, replaced, repeated, late = sort_requests(
+        items, trial, allowed, lambda _, row: identity_of(row), oldest_ms=sent.bounds.oldest_ms
+    )
+    errors += [_invalid(error, index) for index, error in late]
+    if len(errors) == len(bodies):
         raise Rejected.invalid(errors)
     answer = {
         "accepted": len(new), "duplicates": len(repeated), "refused": len(errors), "replaced_estimates": len(replaced),

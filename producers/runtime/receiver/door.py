@@ -22,6 +22,7 @@ from contracts.events import Batch, TokenBatch, UsageBatch
 from contracts.workload_names import without_gpus
 from producers.api import ParsedRequest, ReceivedRequest
 from producers.runtime.call_bounds import CallBounds
+from producers.runtime.refusals import FORBIDDEN
 
 _PART_CHARS = (MAX_TEXT - 1) // 2
 _PLAIN = "|:/@,"
@@ -63,8 +64,13 @@ class SenderRules(NamedTuple):
     def checked(self, sent: ReceivedRequest, parsed: ParsedRequest) -> ParsedRequest:
         """Return what a body says, with the sender's name in the origins of its usage.
 
-        Raises AccessDenied (403) for rows that the sender may not send, BadInput for old ones, whatever the route.
+        Raises AccessDenied (403) for rows that the sender may not send, and for a body that counts nothing because it
+        may send none of its items; BadInput for old rows, whatever the route.
         """
+        if not (parsed.batches or parsed.skipped):
+            for text in parsed.refused:
+                if getattr(text, "reason", "") == FORBIDDEN:
+                    raise AccessDenied(403, str(text))
         for cluster, workload, batch, _ in parsed.batches:
             if not isinstance(batch, UsageBatch) and not without_gpus(workload):
                 sent.caller.require(Scope.SEND_REQUESTS)

@@ -13,6 +13,7 @@ import pytest
 
 from contracts.events import TokenBatch, UsageBatch
 from contracts.settings import Settings
+from contracts.units import rfc3339
 from producers.gateways.deployments import Deployment, Deployments
 from producers.gateways.estimates import REPLACED
 from producers.gateways.litellm.callback_folder import CallbackFolder
@@ -22,6 +23,7 @@ from producers.receivers.plugin import HttpConfig, build_route
 from producers.runtime import estimated_calls
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.estimated_calls import CALLS_A_PART, PARTS, EstimatedCall, EstimatedCalls
+from producers.runtime.receiver.door import SenderRules
 from producers.runtime.receiver.routes import open_routes
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import T0, payload
@@ -73,32 +75,38 @@ INTAKES = {"/v1/requests": request, "/litellm": litellm, "/api/v1/events": cloud
 
 
 @contextmanager
-def receiver(folder: Path, monkeypatch: pytest.MonkeyPatch, broker: UsageBroker) -> Iterator[Listener]:
+def receiver(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, broker: UsageBroker, door: SenderRules
+) -> Iterator[Listener]:
     (folder / "wattlog.toml").write_text(CONFIG)
     monkeypatch.setenv("WATTLOG_CONFIG", str(folder / "wattlog.toml"))
     around = environment(Settings(cluster="east", data=folder))
     routes = [r for r in open_routes(around) if r.kind != "cloudevents"]
     events = build_route(HttpConfig(requests=(RULE,)), around)
-    with listening(folder, intakes=routes, events_route=events, broker=broker, recent=DeduplicationWindow()) as one:
+    memory = DeduplicationWindow()
+    with listening(folder, intakes=routes, events_route=events, broker=broker, recent=memory, door=door) as one:
         yield one
 
 
 class Intake:
-    """A receiver that starts for each post, with the spool of the one before."""
+    """A receiver that starts for each post, with the spool of the one before. `max_age_ms` is that of its door."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder, self._monkeypatch, self._broker = folder, monkeypatch, UsageBroker()
         self.answer: Any = None
-        self.replaced = 0.0
+        self.replaced = self.left_out = 0.0
+        self.max_age_ms: int | None = None
 
     def post(self, path: str, *items: Any) -> list[Any]:
         """Post items; return all batches on the log."""
-        with receiver(self._folder, self._monkeypatch, self._broker) as listener:
+        door = SenderRules(max_age_ms=self.max_age_ms)
+        with receiver(self._folder, self._monkeypatch, self._broker, door) as listener:
             content_type = MANY if path.endswith("events") else "application/json"
             answer = listener.client.post(path, content=json.dumps(items), headers={"content-type": content_type})
             assert answer.status_code == 202, answer.text
             self.answer = answer.json() if answer.content else None
             self.replaced = listener.count("corrected_rows_total", route=path, why=REPLACED)
+            self.left_out = listener.count("left_out_rows_total", route=path)
         return [e.batch for e in self._broker.stored]
 
 
@@ -153,6 +161,27 @@ def test_only_the_first_report_replaces_an_estimate(intake: Intake, path: str, a
         intake.post(path, call(True))
         assert sums(intake.post(path, call(**again)))["prompt_tokens"] == 100
         assert sums(intake.post(path, call(prompt=90, completion=30))) == REPORTED
+
+
+@pytest.mark.parametrize("path", INTAKES)
+def test_a_report_for_an_estimate_that_is_too_old_does_not_take_its_batch_along(intake: Intake, path: str) -> None:
+    call = INTAKES[path]
+    intake.post(path, call(True))
+    new = {"start": NOW_MS - 400, "end": NOW_MS} if path == "/v1/requests" else {}
+    new = {"endTime": NOW_MS / 1000} if path == "/litellm" else new
+    intake.max_age_ms = 1_000
+    for _ in range(2):  # A sender may send all of it again.
+        batches = intake.post(path, recent(call(prompt=90, completion=30), new), recent(call(id="r2"), new))
+        assert (sums(batches)["requests"], sums(batches)["estimated_prompt_tokens"]) == (2, 100)
+        assert (intake.left_out, intake.replaced) == (1, 0)
+    if path != "/litellm":
+        [error] = intake.answer["errors"]
+        assert (error["index"], error["field"], "max_age_ms" in error["detail"]) == (0, "end", True)
+
+
+def recent(item: dict[str, Any], times: dict[str, Any]) -> dict[str, Any]:
+    """The item, at a time that is now."""
+    return item | (times or {"time": rfc3339(NOW_MS)})
 
 
 @pytest.mark.parametrize("path", INTAKES)

@@ -1,4 +1,4 @@
-"""CloudEvents over HTTP: OpenMeter's forms, the meters of each event, and refusals, whole and by name."""
+"""CloudEvents over HTTP: OpenMeter's forms, the meters of each event, and refusals, one by one and by name."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 
 from contracts import topics
 from contracts.errors import BadSetting
+from contracts.units import rfc3339
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules, path
-from tests.producers.runtime.receiver.listener import JSON, MANY, NOW_MS, ONE, Listener, event, listening
+from producers.runtime.receiver.door import SenderRules
+from tests.producers.runtime.receiver.listener import (
+    JSON,
+    MANY,
+    NOW_MS,
+    ONE,
+    SECRET,
+    Listener,
+    event,
+    listening,
+    token,
+)
 from tests.support.examples import examples
 
 RULES = [
@@ -159,16 +171,86 @@ def test_a_number_keeps_its_digits(listener: Listener) -> None:
         ({"data": {"duration_seconds": 1, "route": "x" * 254}}, "data.route", "xxx"),
     ],
 )
-def test_one_wrong_event_refuses_the_request_with_place_field_value_and_fix(
+def test_one_wrong_event_is_refused_with_place_field_value_and_fix_and_the_others_count(
     listener: Listener, change: dict[str, Any], field: str, value: str
 ) -> None:
-    error = wrong(listener.post([event("1"), event("2", **change)], MANY))
+    answer = listener.post([event("1"), event("2", **change), event("3")], MANY)
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["refused"]) == (202, 2, 1)
+    [error] = answer.json()["errors"]
     assert (error["index"], error["field"]) == (1, field)
     assert value in error["value"]
     assert len(error["value"]) <= 80
     assert error["detail"]
-    assert listener.broker.stored == []
+    assert [row["event_id"] for row in listener.broker.rows] == ["1", "3"]
+    assert listener.count("left_out_rows_total", route="/api/v1/events") == 1
+
+
+def test_a_single_wrong_event_refuses_the_request(listener: Listener) -> None:
+    error = wrong(listener.post(event("1", source="")))
+    assert (error["index"], error["field"]) == (0, "source")
     assert listener.count("rejected_total", route="/api/v1/events", reason="invalid-value") == 1
+
+
+def test_an_event_that_is_too_old_does_not_take_its_batch_along(tmp_path: Path) -> None:
+    now = {"time": rfc3339(NOW_MS)}
+    with listening(tmp_path, rules=RULES, door=SenderRules(max_age_ms=60_000)) as listener:
+        answer = listener.post([event("1", **now), event("2", time=rfc3339(NOW_MS - 61_000)), event("3", **now)], MANY)
+        assert (answer.status_code, answer.json()["accepted"], answer.json()["refused"]) == (202, 2, 1)
+        [error] = answer.json()["errors"]
+        assert (error["index"], error["field"], "max_age_ms" in error["detail"]) == (1, "time", True)
+        assert [row["event_id"] for row in listener.broker.rows] == ["1", "3"]
+
+
+def test_a_body_that_is_sent_again_after_a_refusal_repeats_the_identities_of_its_rows(listener: Listener) -> None:
+    body = [event("1"), event("2", source="")]
+    first, again = listener.post(body, MANY), listener.post(body, MANY)
+    assert first.json() == again.json()
+    assert {(row["origin"], row["event_id"]) for row in listener.broker.rows} == {("service-0", "1")}
+
+
+def test_a_refusal_is_told_where_an_accepted_request_has_no_body(tmp_path: Path) -> None:
+    with listening(tmp_path, rules=RULES, accepted_status=204) as listener:
+        answer = listener.post([event("1"), event("2", source="")], MANY)
+        assert (answer.status_code, answer.json()["errors"][0]["index"]) == (202, 1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"NaN", b'{"data":1e99999999999999999999}', b'{"id":"\xff"}', b'"\\ud800"', b"[" * 3_000 + b"]" * 3_000, b"{,}"],
+    ids=["NaN", "exponent", "bytes", "surrogate", "depth", "syntax"],
+)
+def test_an_event_that_is_no_json_does_not_take_its_batch_along(listener: Listener, bad: bytes) -> None:
+    body = b"[%s,%s,%s]" % (json.dumps(event("1")).encode(), bad, json.dumps(event("3")).encode())
+    answer = listener.post(body, MANY)
+    assert [error["index"] for error in answer.json()["errors"]] == [1]
+    assert [row["event_id"] for row in listener.broker.rows] == ["1", "3"]
+
+
+def test_a_part_that_is_nested_too_deeply_does_not_take_its_event_along(listener: Listener) -> None:
+    deep = b'{"x":' * 3_000 + b"1" + b"}" * 3_000
+    body = json.dumps(event("1", deep="?")).encode().replace(b'"?"', deep)
+    assert listener.post(b"[%s,%s]" % (body, json.dumps(event("2")).encode()), MANY).content == b""
+    assert [row["event_id"] for row in listener.broker.rows] == ["1", "2"]
+
+
+def test_the_log_names_a_refused_event_without_its_values(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    listener.post([event("1"), event("2", subject=["a secret"])], MANY)
+    assert "[1].subject" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_an_event_counts_on_all_of_its_meters_or_on_none(listener: Listener) -> None:
+    listener.post([event("1"), event("2", type="prompt", data={"usage": {"prompt": 1}, "model": {}})], MANY)
+    assert [row["event_id"] for row in listener.broker.rows] == ["1"]
+
+
+def test_an_event_for_another_tenant_does_not_take_its_batch_along(tmp_path: Path) -> None:
+    with listening(tmp_path, rules=RULES, key=SECRET) as listener:
+        body = [event("1", tenant="acme"), event("2", tenant="globex")]
+        answer = listener.post(body, MANY, authorization=token(tenant="acme"))
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+        assert "globex" in answer.json()["errors"][0]["detail"]
+        assert [row["tenant"] for row in listener.broker.rows] == ["acme"]
 
 
 def test_up_to_twenty_wrong_events_are_named(listener: Listener) -> None:
@@ -221,7 +303,7 @@ BODIES = st.binary(max_size=200) | (JSON_VALUES | ALMOST | st.lists(ALMOST, max_
 
 @settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 @given(body=BODIES, content_type=st.sampled_from([ONE, MANY, JSON]))
-def test_any_body_is_accepted_whole_or_refused_whole(listener: Listener, body: bytes, content_type: str) -> None:
+def test_any_body_has_rows_or_is_refused(listener: Listener, body: bytes, content_type: str) -> None:
     before = len(listener.broker.rows)
     answer = listener.post(body, content_type)
     assert answer.status_code in (202, 422)

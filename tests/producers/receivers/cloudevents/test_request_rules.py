@@ -120,13 +120,36 @@ def test_a_tenants_own_token_pays_and_may_use_the_workload_of_the_rule(listen: L
         assert named.json()["errors"][0]["field"] == "workload"
 
 
-def test_a_wrong_event_refuses_the_whole_request_by_name(listen: Listen) -> None:
+def test_a_wrong_event_is_refused_by_name_and_a_body_that_is_sent_again_counts_once(listen: Listen) -> None:
     with listen() as listener:
-        answer = listener.post([call("a"), call("b", usage={"prompt_tokens": -1})], MANY)
-        assert (answer.status_code, answer.json()["errors"][0]["index"]) == (422, 1)
-        assert requests(listener) == []
-        assert listener.post(call("a"), "application/json").status_code == 202
-        assert len(requests(listener)) == 1
+        for _ in range(2):
+            answer = listener.post([call("a"), call("b", usage={"prompt_tokens": -1})], MANY)
+            assert (answer.status_code, answer.json()["refused"], answer.json()["errors"][0]["index"]) == (202, 1, 1)
+            assert [row[3] for row in requests(listener)] == ["a"]
+        assert listener.post([call("a"), call("b")], MANY).content == b""
+        assert [row[3] for row in requests(listener)] == ["a", "b"]
+
+
+def test_an_event_that_is_a_request_and_a_quantity_counts_as_both_or_not_at_all(listen: Listen) -> None:
+    meter = MeterRule(slug="ms", event_type="completion", value="$.n", unit="n")
+    with listen(BY_CALL, meters=(meter,)) as listener:
+        answer = listener.post([call("a", n=1), call("b"), call("c", n=1, usage={})], MANY)
+        assert [error["index"] for error in answer.json()["errors"]] == [1, 2]
+        assert [row[3] for row in requests(listener)] == ["a"]
+        assert [e.batch.event_id for e in listener.broker.stored if isinstance(e.batch, UsageBatch)] == [("a",)]
+
+
+@pytest.mark.parametrize(("scope", "index"), [("send:usage", 0), ("send:requests", 1)])
+def test_an_event_that_its_sender_may_not_send_does_not_take_its_batch_along(
+    listen: Listen, scope: str, index: int
+) -> None:
+    with listen(key=KEY) as listener:
+        prompt = event("a", type="prompt", data={"tokens": 5, "type": "input", "model": "llama"})
+        who = token(tenant="customer-1", scope=scope)
+        answer = listener.post([prompt, event("b", type="other")], MANY, authorization=who)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+        assert [error["index"] for error in answer.json()["errors"]] == [index]
+        assert len(listener.broker.stored) == 1
 
 
 def test_the_events_time_may_be_the_start(listen: Listen) -> None:
