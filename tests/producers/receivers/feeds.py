@@ -75,7 +75,7 @@ def _run(name: str, place: str, piece: Piece, folder: Path) -> Outcome:
     [route] = [route for route in routes if route.kind == kind]
     json_type = next(t for t in route.bodies if "json" in t and "batch" not in t)
     headers: Mapping[str, str] = {"Content-Type": json_type}
-    read = events._event
+    read = events.read_event
 
     def read_event(content: Any, *args: Any) -> Any:
         if content == MARK.decode():
@@ -83,7 +83,7 @@ def _run(name: str, place: str, piece: Piece, folder: Path) -> Outcome:
         return read(content, *args)
 
     with (
-        patch.object(events, "_event", read_event),
+        patch.object(events, "read_event", read_event),
         listening(folder, intakes=[r for r in routes if r.kind != "cloudevents"]) as listener,
     ):
 
