@@ -208,7 +208,7 @@ def test_a_body_that_is_sent_again_after_a_refusal_repeats_the_identities_of_its
     assert {(row["origin"], row["event_id"]) for row in listener.broker.rows} == {("service-0", "1")}
 
 
-def test_a_refusal_is_told_where_an_accepted_request_has_no_body(tmp_path: Path) -> None:
+def test_a_refusal_has_a_body_where_an_accepted_request_has_none(tmp_path: Path) -> None:
     with listening(tmp_path, rules=RULES, accepted_status=204) as listener:
         answer = listener.post([event("1"), event("2", source="")], MANY)
         assert (answer.status_code, answer.json()["errors"][0]["index"]) == (202, 1)

@@ -145,8 +145,8 @@ def test_an_event_that_its_sender_may_not_send_does_not_take_its_batch_along(
 ) -> None:
     with listen(key=KEY) as listener:
         prompt = event("a", type="prompt", data={"tokens": 5, "type": "input", "model": "llama"})
-        who = token(tenant="customer-1", scope=scope)
-        answer = listener.post([prompt, event("b", type="other")], MANY, authorization=who)
+        credential = token(tenant="customer-1", scope=scope)
+        answer = listener.post([prompt, event("b", type="other")], MANY, authorization=credential)
         assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
         assert [error["index"] for error in answer.json()["errors"]] == [index]
         assert len(listener.broker.stored) == 1
