@@ -208,9 +208,10 @@ def _fragments(file: SqlFile) -> dict[str, Any]:
         rollup = sql_file("chargeback/rollup_rows").render(windows)
         return {
             "charges": rollup,
-            "spans": sql_file("chargeback/spans").text,
+            "spans": sql_file("chargeback/spans").render({"moves": "[]"}),
             "cuts": CUTS,
             "divided": "[]",
+            "moves": "[]",
             "groups": "1",
             "keys": "",
             "account": "",

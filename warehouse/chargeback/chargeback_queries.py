@@ -25,7 +25,7 @@ from contracts.units import UJ_PER_J, UJ_PER_KWH, rfc3339
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.chargeback.dimensions import check_by, grouping
 from warehouse.chargeback.pricing import KINDS, PriceBook, within_windows
-from warehouse.chargeback.rollups import CUTS, OF_CUT_HOURS, cuts_an_hour, rollup_rows
+from warehouse.chargeback.rollups import CUTS, OF_CUT_HOURS, changes_inside_hours, cuts_an_hour, rollup_rows
 from warehouse.cursors import Key, Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -132,17 +132,19 @@ def _chargeback(
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
     """Return the total, and at most `limit` rows after the key `after`."""
     span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end}
-    (prices,) = reader.ask("chargeback/cut_hours", cluster=filter.cluster or "", **span)
-    divided = _divided(reader, filter, span) if prices["cut"] else []
+    by_group = grouping(by)
+    spans = sql_file("chargeback/spans").render({"moves": by_group["moves"]})
+    is_cut = changes_inside_hours(reader, period, filter, by_group["moves"])
+    divided = _divided(reader, filter, span, spans) if is_cut else []
     rows = reader.ask(
         "chargeback/chargeback",
         filter,
         fragments={
-            "charges": rollup_rows(by, with_windows=prices["cut"] or cuts_an_hour(period)),
-            "spans": _spans(),
+            "charges": rollup_rows(by, with_windows=is_cut or cuts_an_hour(period)),
+            "spans": spans,
             "cuts": CUTS,
             "divided": _DIVIDED if divided else _UNDIVIDED,
-            **grouping(by),
+            **by_group,
         },
         **span if not divided else {**span, "divided": divided},
         after=after,
@@ -160,12 +162,12 @@ _DIVIDED = """if(h.energy_uj = 0, [], arrayFilter(
                 ['energy', 'pue', 'carbon']))"""
 
 
-def _divided(reader: LedgerReader, filter: Filter, span: Mapping[str, Any]) -> list[str]:
+def _divided(reader: LedgerReader, filter: Filter, span: Mapping[str, Any], spans: str) -> list[str]:
     """Return where prices change inside windows: kind, cluster and span, in the form that chargeback.sql takes."""
     windows = reader.ask(
         "chargeback/divided_windows",
         filter,
-        fragments={"spans": _spans(), "cuts": CUTS, "only": OF_CUT_HOURS},
+        fragments={"spans": spans, "cuts": CUTS, "only": OF_CUT_HOURS},
         **span,
         limit=MAX_DIVIDED + 1,
     )
@@ -188,10 +190,6 @@ def _divided(reader: LedgerReader, filter: Filter, span: Mapping[str, Any]) -> l
         for kind in KINDS
         if book.find(kind, window["cluster"], window["from_ms"], window["until_ms"])[1] == within_windows(kind)
     ]
-
-
-def _spans() -> str:
-    return sql_file("chargeback/spans").text
 
 
 _EMPTY: dict[str, Any] = {

@@ -1,8 +1,12 @@
 -- Access: shared
--- Whether a price changes inside an hour of a period.
+-- Whether a price changes inside an hour of a period, or a tenant's team and cost centre, where these are asked for.
+WITH
+    arrayConcat(
+        (
+            SELECT groupArrayArray([toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to)])
+            FROM prices FINAL
+            WHERE {cluster:String} = '' OR cluster IN ({cluster:String}, '*')
+        ),
+        $moves) AS changes
 SELECT
-    toUInt8(count() > 0) AS cut
-FROM prices FINAL
-ARRAY JOIN [toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to)] AS change_ms
-WHERE change_ms % 3600000 != 0 AND change_ms > {start_ms:Int64} AND change_ms < {end_ms:Int64}
-  AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
+    arrayExists(ms -> ms % 3600000 != 0 AND ms > {start_ms:Int64} AND ms < {end_ms:Int64}, changes) AS cut

@@ -47,9 +47,13 @@ _BY_NAME: Mapping[str, _Dimension] = {
 DIMENSIONS = tuple(_BY_NAME)
 """Names that a chargeback can be grouped by."""
 
-_ACCOUNT = (
-    "LEFT ANY JOIN (SELECT tenant, team, cost_centre FROM tenants FINAL) AS account ON account.tenant = h.of_tenant"
-)
+_ACCOUNT = """ASOF LEFT JOIN
+        (SELECT tenant, team, cost_centre, toUnixTimestamp64Milli(valid_from) AS from_ms FROM tenants FINAL) AS account
+            ON account.tenant = h.of_tenant AND account.from_ms <= h.span"""
+_MOVES = """(
+            SELECT groupUniqArray(toUnixTimestamp64Milli(valid_from) AS from_ms) FROM tenants FINAL
+            WHERE from_ms > {start_ms:Int64} AND from_ms < {end_ms:Int64})"""
+"""SQL: the times at which tenants move to another team or cost centre."""
 
 
 def check_by(by: Sequence[str]) -> tuple[str, ...]:
@@ -61,11 +65,12 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
 
 
 def grouping(by: Sequence[str]) -> dict[str, str]:
-    """Return `$groups`, `$keys` and `$account` of chargeback.sql, for dimensions that passed `check_by`."""
+    """Return `$groups`, `$keys`, `$account` and `$moves` of chargeback.sql, for dimensions that passed `check_by`."""
     # Every sum is of one cluster, because prices are a cluster's.
     raw = dict.fromkeys([*(_BY_NAME[name].raw for name in by), _BY_NAME["cluster"].raw])
     return {
         "groups": ", ".join(raw),
         "keys": ", ".join(_BY_NAME[name].text for name in by),
         "account": _ACCOUNT if {"team", "cost_centre"} & set(by) else "",
+        "moves": _MOVES if {"team", "cost_centre"} & set(by) else "[]::Array(Int64)",
     }

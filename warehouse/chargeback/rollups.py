@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
+from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 from warehouse.sql_files import sql_file
@@ -77,3 +78,12 @@ def known_steps(reader: LedgerReader, period: Period, freq: str) -> frozenset[in
 def cuts_an_hour(period: Period) -> bool:
     """Return whether a period begins or ends inside an hour."""
     return bool(period.start % MS_PER_HOUR or period.end % MS_PER_HOUR)
+
+
+def changes_inside_hours(reader: LedgerReader, period: Period, filter: Filter, moves: str) -> bool:
+    """Return whether a price changes inside an hour of a period, or a tenant moves (`moves`, of `grouping`)."""
+    (row,) = reader.ask(
+        "chargeback/cut_hours", fragments={"moves": moves},
+        cluster=filter.cluster or "", start_ms=period.start, end_ms=period.end,
+    )  # fmt: skip
+    return bool(row["cut"])

@@ -1,5 +1,6 @@
 -- Access: shared
--- A part of questions: the prices that are valid in the period, and the spans without a price change.
+-- A part of questions: the prices that are valid in the period, and the spans without a change of prices, or of tenants'
+-- teams and cost centres where these are asked for.
     book AS
     (
         SELECT
@@ -14,7 +15,7 @@
     -- The engine evaluates this again for each use, so it returns all that is needed of the book at once.
     (
         SELECT (
-            arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], groupUniqArrayArray([from_ms, to_ms])))) AS changes,
+            arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], groupUniqArrayArray([from_ms, to_ms]), $moves))) AS changes,
             arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'))
         FROM book
     ) AS price_changes,

@@ -1,14 +1,15 @@
 -- Access: tenant
 -- Histograms of latencies of each group, sorted by its keys. Groups and tables are those of a chargeback
--- (warehouse/chargeback/dimensions.py, rollups.py), without its prices: only days and hours that the period cuts are
--- read from finer tables.
+-- (warehouse/chargeback/dimensions.py, rollups.py), without its prices: only days and hours that the period or a
+-- tenant's move cuts are read from finer tables.
 WITH
-    [{start_ms:Int64}, {end_ms:Int64}] AS changes,
+    arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], $moves))) AS changes,
+    arrayPopBack(changes) AS spans,
     $cuts,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     histograms AS
     (
-        SELECT $groups, $latencies{sumMap(c.@) AS @}
+        SELECT $groups, roundDown(toUnixTimestamp64Milli(c.at), spans) AS span, $latencies{sumMap(c.@) AS @}
         FROM
         (
 $charges

@@ -10,16 +10,13 @@ from itertools import pairwise
 from typing import Literal
 
 from contracts.errors import BadInput
-from contracts.settings import Settings
 from contracts.units import rfc3339
 from warehouse.client import Warehouse
 from warehouse.reader import LedgerReader
 from warehouse.reference_data.storage import put_versioned
-from warehouse.reference_data.validity import END_MS, check_scope, check_validity
+from warehouse.reference_data.validity import END_MS, WINDOW_MS, check_scope, check_validity, check_whole_windows
 
 PriceKind = Literal["energy", "pue", "carbon"]
-WINDOW_MS: int = Settings.model_fields["window_ms"].default
-"""Length of a window where no setting says another."""
 _UNITS = {"energy": "money per kWh", "pue": "facility over IT energy", "carbon": "gCO2eq per kWh"}
 
 
@@ -67,8 +64,8 @@ def put_prices(warehouse: Warehouse, prices: Sequence[Price], window_ms: int = W
     """
     for price in prices:
         price.check()
-        _check_whole_windows("valid_from_ms", price.valid_from_ms, window_ms)
-        _check_whole_windows("valid_to_ms", price.valid_to_ms, window_ms)
+        check_whole_windows("valid_from_ms", price.valid_from_ms, window_ms)
+        check_whole_windows("valid_to_ms", price.valid_to_ms, window_ms)
     after = {(p.kind, p.cluster, p.valid_from_ms): p for p in (*list_prices(warehouse), *prices)}
     ordered = sorted(after.values(), key=lambda p: (p.kind, p.cluster, p.valid_from_ms))
     for one, other in pairwise(ordered):
@@ -79,17 +76,6 @@ def put_prices(warehouse: Warehouse, prices: Sequence[Price], window_ms: int = W
                 f"{rfc3339(one.valid_to_ms)}: put it again with an end of {rfc3339(other.valid_from_ms)} or before",
             )  # fmt: skip
     put_versioned(warehouse, "prices", prices)
-
-
-def _check_whole_windows(field: str, at_ms: int, window_ms: int) -> None:
-    """Raise BadInput for a time inside a window, whose energy is one sum and cannot be divided between two prices."""
-    if past_ms := at_ms % window_ms:
-        before_ms = at_ms - past_ms
-        raise BadInput(
-            field, rfc3339(at_ms),
-            f"prices change where a window of {window_ms} ms begins: give {rfc3339(before_ms)} or "
-            f"{rfc3339(before_ms + window_ms)}",
-        )  # fmt: skip
 
 
 def remove_price(warehouse: Warehouse, kind: str, cluster: str, valid_from_ms: int) -> None:

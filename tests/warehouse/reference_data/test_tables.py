@@ -10,6 +10,7 @@ import pytest
 from contracts.errors import BadInput
 from tests.support.ledger_rows import HOUR
 from warehouse.client import Warehouse
+from warehouse.reader import operator_reader
 from warehouse.reference_data.attribution_tables import (
     DEFAULT_WEIGHTS,
     IdleFloor,
@@ -21,7 +22,7 @@ from warehouse.reference_data.attribution_tables import (
 )
 from warehouse.reference_data.clusters import Cluster, list_clusters, put_clusters
 from warehouse.reference_data.prices import Price, list_prices, put_prices, remove_price
-from warehouse.reference_data.tenants import Tenant, put_tenants
+from warehouse.reference_data.tenants import Tenant, list_tenants, put_tenants
 from warehouse.reference_data.validity import END_MS
 
 TARIFF = Price(
@@ -120,16 +121,34 @@ def test_an_invalid_price_is_refused_by_field(change: dict[str, object], field: 
     assert caught.value.field == field
 
 
-def test_tenants_and_clusters_are_replaced_by_name(warehouse: Warehouse) -> None:
+def test_a_row_of_a_tenant_replaces_that_of_the_same_start(warehouse: Warehouse) -> None:
     put_tenants(warehouse, [Tenant("a", "red"), Tenant("b", "blue", "cc-2", True)])
-    put_tenants(warehouse, [Tenant("a", "green", "cc-1")])
-    stored = warehouse.query("SELECT tenant, team, cost_centre, simulated FROM tenants FINAL ORDER BY tenant")
-    assert [Tenant(**row) for row in stored] == [Tenant("a", "green", "cc-1"), Tenant("b", "blue", "cc-2", True)]
+    put_tenants(warehouse, [Tenant("a", "green", "cc-1"), Tenant("a", "grey", "cc-3", valid_from_ms=HOUR)])
+    assert list_tenants(operator_reader(warehouse)) == [
+        Tenant("a", "green", "cc-1"),
+        Tenant("a", "grey", "cc-3", valid_from_ms=HOUR),
+        Tenant("b", "blue", "cc-2", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tenant", "field"),
+    [
+        (Tenant(""), "tenant"),
+        (Tenant("a", valid_from_ms=-1), "valid_from_ms"),
+        (Tenant("a", valid_from_ms=1), "window"),
+    ],
+)
+def test_an_impossible_tenant_is_refused_by_field(warehouse: Warehouse, tenant: Tenant, field: str) -> None:
+    with pytest.raises(BadInput, match=field):
+        put_tenants(warehouse, [tenant])
+    assert list_tenants(operator_reader(warehouse)) == []
+
+
+def test_clusters_are_replaced_by_name(warehouse: Warehouse) -> None:
     put_clusters(warehouse, [Cluster("demo", True, "SIMULATED"), Cluster("eu")])
     put_clusters(warehouse, [Cluster("eu", False, "Paris")])
     assert list_clusters(warehouse) == [Cluster("demo", True, "SIMULATED"), Cluster("eu", False, "Paris")]
-    with pytest.raises(BadInput, match="tenant"):
-        put_tenants(warehouse, [Tenant("")])
 
 
 def test_defaults_are_stored_once_and_leave_edits_unchanged(warehouse: Warehouse) -> None:
