@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
 from api.auth import CallerReader
@@ -21,15 +21,19 @@ _PERIOD = r"^(latest-(month|day|hour)|all|20[0-9]{2}-(0[1-9]|1[0-2])(-(0[1-9]|1[
 _STAMP = r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 
 
+_ZONE = "^(UTC|Europe/Berlin|Asia/Kolkata|America/New_York)$"
+
+
 def _period(
+    request: Request,
     reader: CallerReader,
     period: Annotated[
         str | None,
         Query(
             max_length=40,
             json_schema_extra={"pattern": _PERIOD},
-            description="`latest-month` (default), `latest-day`, `latest-hour`, `all`, `YYYY-MM` or `YYYY-MM-DD`; UTC. "
-            "Latest is the newest final window's, never the wall clock's.",
+            description="`latest-month` (default), `latest-day`, `latest-hour`, `all`, `YYYY-MM` or `YYYY-MM-DD`, of "
+            "`tz`. Latest is the newest final window's, never the wall clock's.",
             examples=["latest-month"],
         ),
     ] = None,
@@ -53,8 +57,20 @@ def _period(
             description="End, RFC 3339, exclusive; without it, the end of the newest final window.",
         ),
     ] = None,
+    tz: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=64,
+            json_schema_extra={"pattern": _ZONE},
+            examples=["Europe/Berlin"],
+            description="IANA name of the zone of days, months and times without an offset; without it, the setting "
+            "`time_zone`, by default UTC.",
+        ),
+    ] = None,
 ) -> Period:
-    return resolve_period(reader, period, start=start, end=end)
+    zone = tz or request.app.state.settings.time_zone
+    return resolve_period(reader, period, start=start, end=end, time_zone=zone)
 
 
 ResolvedPeriod = Annotated[Period, Depends(_period)]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.ledger_access import open_ledger_and_settings, patience_of, resolve
-from cli.options import Data, From, Json, PeriodName, To
+from cli.options import Data, From, Json, PeriodName, TimeZone, To
 from cli.output import print_json, progress_bar
 
 
@@ -15,6 +15,7 @@ def audit(
     period: PeriodName = None,
     start: From = None,
     end: To = None,
+    tz: TimeZone = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail for anything missing, estimated, unbound or silent, too.")
     ] = False,
@@ -40,7 +41,7 @@ def audit(
         from cli import audit_report
         from warehouse.audit.conservation import audit as run_audit
 
-        resolved = resolve(reader, period, start, end) if period or start or end else None
+        resolved = resolve(reader, period, start, end, tz or settings.time_zone) if period or start or end else None
         with progress_bar("auditing") as progress:
             report = run_audit(
                 reader, resolved, requests=settings.requests, progress=progress,

@@ -38,7 +38,9 @@ def note_latest_clusters_outside(reader: LedgerReader, filter: Filter) -> None:
     from warehouse.chargeback.chargeback_queries import clusters_outside
 
     if filter.boundary is not None:
-        note_clusters_outside(filter.boundary, clusters_outside(reader, resolve(reader, None, None, None), filter))
+        note_clusters_outside(
+            filter.boundary, clusters_outside(reader, resolve(reader, None, None, None, "UTC"), filter)
+        )
 
 
 def note_nodes_without_host(

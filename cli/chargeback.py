@@ -8,7 +8,7 @@ import typer
 
 from cli.boundary import note_nodes_without_host
 from cli.grouped_rows import print_grouped_rows
-from cli.ledger_access import open_ledger, resolve
+from cli.ledger_access import open_ledger_and_settings, resolve
 from cli.options import (
     BoundaryName,
     Cluster,
@@ -20,6 +20,7 @@ from cli.options import (
     Limit,
     PeriodName,
     Tenant,
+    TimeZone,
     To,
     output_format,
     split_names,
@@ -36,6 +37,7 @@ def chargeback(
     period: PeriodName = None,
     start: From = None,
     end: To = None,
+    tz: TimeZone = None,
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: BoundaryName = None,
@@ -48,13 +50,13 @@ def chargeback(
 
     Example: wattlog chargeback --by tenant,model --period 2026-10 --format csv
     """
-    with open_ledger(data) as reader:
+    with open_ledger_and_settings(data) as (reader, settings):
         from warehouse.chargeback import chargeback_queries
         from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
 
         names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
-        resolved = resolve(reader, period, start, end)
+        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         page, total = chargeback_queries.chargeback_and_total(reader, resolved, names, filter_, PageRequest(limit))
         print_grouped_rows(
             output_format(format_, as_json),

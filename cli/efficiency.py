@@ -8,7 +8,7 @@ import typer
 
 from cli.boundary import note_nodes_without_host
 from cli.grouped_rows import print_grouped_rows
-from cli.ledger_access import open_ledger, resolve
+from cli.ledger_access import open_ledger_and_settings, resolve
 from cli.options import (
     BoundaryName,
     Cluster,
@@ -20,6 +20,7 @@ from cli.options import (
     Limit,
     PeriodName,
     Tenant,
+    TimeZone,
     To,
     output_format,
     split_names,
@@ -34,6 +35,7 @@ def efficiency(
     period: PeriodName = None,
     start: From = None,
     end: To = None,
+    tz: TimeZone = None,
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: BoundaryName = None,
@@ -46,13 +48,13 @@ def efficiency(
 
     Example: wattlog efficiency --by model,hardware --bucket day
     """
-    with open_ledger(data) as reader:
+    with open_ledger_and_settings(data) as (reader, settings):
         from warehouse.chargeback import chargeback_queries
         from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
 
         groups = [name for name in split_names(by) if name != bucket]
-        resolved = resolve(reader, period, start, end)
+        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         page = chargeback_queries.efficiency(reader, resolved, bucket, groups, filter_, PageRequest(limit))
         print_grouped_rows(

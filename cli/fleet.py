@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cli.ledger_access import note_more_rows, open_ledger, resolve
-from cli.options import Cluster, Data, Format, FormatOption, From, Json, Limit, PeriodName, To, output_format
+from cli.ledger_access import note_more_rows, open_ledger_and_settings, resolve
+from cli.options import Cluster, Data, Format, FormatOption, From, Json, Limit, PeriodName, TimeZone, To, output_format
 from cli.tables import Column, decimals, integer, percent, print_rows, text_column
 
 _COLUMNS = (
@@ -25,6 +25,7 @@ def fleet(
     period: PeriodName = None,
     start: From = None,
     end: To = None,
+    tz: TimeZone = None,
     cluster: Cluster = None,
     limit: Limit = 1000,
     format_: FormatOption = Format.TABLE,
@@ -35,14 +36,14 @@ def fleet(
 
     Example: wattlog fleet --period latest-day
     """
-    with open_ledger(data) as reader:
+    with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain, plain_rows
         from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
         from warehouse.ledger import ledger_queries
         from warehouse.results import FleetRow
 
-        resolved = resolve(reader, period, start, end)
+        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         page = ledger_queries.fleet(reader, resolved, Filter(cluster=cluster), PageRequest(limit))
         simulated = any(row.simulated for row in page.rows)
         print_rows(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.ledger_access import note_more_rows, open_ledger, resolve
+from cli.ledger_access import note_more_rows, open_ledger_and_settings, resolve
 from cli.options import (
     Cluster,
     Data,
@@ -17,6 +17,7 @@ from cli.options import (
     Limit,
     PeriodName,
     Tenant,
+    TimeZone,
     To,
     output_format,
     split_names,
@@ -31,6 +32,7 @@ def latency(
     period: PeriodName = None,
     start: From = None,
     end: To = None,
+    tz: TimeZone = None,
     tenant: Tenant = None,
     cluster: Cluster = None,
     limit: Limit = 1000,
@@ -44,7 +46,7 @@ def latency(
 
     Example: wattlog latency --by tenant,model,hour --period latest-day
     """
-    with open_ledger(data) as reader:
+    with open_ledger_and_settings(data) as (reader, settings):
         from api.latency_rows import flat_latency_row, latency_columns
         from api.serialization import plain, plain_rows
         from warehouse.cursors import PageRequest
@@ -52,7 +54,7 @@ def latency(
         from warehouse.latency import latency_queries
 
         names = split_names(by)
-        resolved = resolve(reader, period, start, end)
+        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster)
         page = latency_queries.latencies(reader, resolved, names, filter_, PageRequest(limit))
         rows = plain_rows(page.rows)

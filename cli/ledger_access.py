@@ -98,11 +98,11 @@ def patience_of(warehouse: Warehouse, seconds: float) -> dict[str, Any]:
     return {"patience_s": 1.0, "wait": lambda _: None} if warehouse.embedded else {"patience_s": seconds}
 
 
-def resolve(reader: LedgerReader, name: str | None, start: str | None, end: str | None) -> Period:
-    """Return the period that --period, --from and --to name. Raises BadQuery."""
+def resolve(reader: LedgerReader, name: str | None, start: str | None, end: str | None, time_zone: str) -> Period:
+    """Return the period that --period, --from and --to name, in a zone. Raises BadQuery."""
     from warehouse.periods import resolve_period
 
-    return resolve_period(reader, name, start=start, end=end)
+    return resolve_period(reader, name, start=start, end=end, time_zone=time_zone)
 
 
 def note_more_rows(page: Any) -> None:

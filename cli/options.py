@@ -34,11 +34,19 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Output format on
 PeriodName = Annotated[
     str | None,
     typer.Option(
-        "--period", help="latest-month (default), latest-day, latest-hour, all, YYYY-MM or YYYY-MM-DD, in UTC."
+        "--period", help="latest-month (default), latest-day, latest-hour, all, YYYY-MM or YYYY-MM-DD, of --tz."
     ),
 ]
 From = Annotated[str | None, typer.Option("--from", help="Start instead of a period: RFC 3339, inclusive.")]
 To = Annotated[str | None, typer.Option("--to", help="End, exclusive; without it, the newest final window's.")]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--tz",
+        help="Zone of days, months and times without an offset, such as Europe/Berlin.",
+        show_default="setting time_zone, UTC",
+    ),
+]
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
 Cluster = Annotated[str | None, typer.Option(help="Only this cluster.")]
 BoundaryName = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.ledger_access import note_more_rows, note_requests_not_stored, open_ledger_and_settings, resolve
-from cli.options import Data, Format, FormatOption, From, Json, Limit, PeriodName, Tenant, To, output_format
+from cli.options import Data, Format, FormatOption, From, Json, Limit, PeriodName, Tenant, TimeZone, To, output_format
 from cli.tables import Column, integer, print_rows, text_column
 
 _COLUMNS = (
@@ -24,6 +24,7 @@ def sessions(
     period: PeriodName = None,
     start: From = None,
     end: To = None,
+    tz: TimeZone = None,
     tenant: Tenant = None,
     limit: Limit = 1000,
     format_: FormatOption = Format.TABLE,
@@ -41,7 +42,7 @@ def sessions(
         from warehouse.results import SessionRow
         from warehouse.usage.sessions import sessions as read_sessions
 
-        resolved = resolve(reader, period, start, end)
+        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         page = read_sessions(reader, resolved, Filter(tenant=tenant), PageRequest(limit))
         simulated = any(row.simulated for row in page.rows)
         chosen, rows = output_format(format_, as_json), plain_rows(page.rows)

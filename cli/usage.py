@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.ledger_access import note_more_rows, open_ledger, resolve
+from cli.ledger_access import note_more_rows, open_ledger_and_settings, resolve
 from cli.options import (
     Cluster,
     Data,
@@ -17,6 +17,7 @@ from cli.options import (
     Limit,
     PeriodName,
     Tenant,
+    TimeZone,
     To,
     output_format,
     split_names,
@@ -33,6 +34,7 @@ def usage(
     period: PeriodName = None,
     start: From = None,
     end: To = None,
+    tz: TimeZone = None,
     tenant: Tenant = None,
     cluster: Cluster = None,
     workload: Annotated[str | None, typer.Option(help="Only this workload.")] = None,
@@ -45,7 +47,7 @@ def usage(
 
     Example: wattlog usage --by tenant,dimensions.pod --meter gpu_minutes --bucket day
     """
-    with open_ledger(data) as reader:
+    with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain, plain_rows
         from api.usage_rows import flat_usage_row, hidden_usage_fields, usage_columns
         from warehouse.cursors import PageRequest
@@ -53,7 +55,7 @@ def usage(
         from warehouse.usage import usage_queries
 
         names = split_names(by)
-        resolved = resolve(reader, period, start, end)
+        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter)
         page = usage_queries.usage(reader, resolved, names, bucket, filter_, PageRequest(limit))
         columns = usage_columns(names, bucket)

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from contracts.errors import BadInput
+from contracts.time_zones import zone_of
 from contracts.weak_secrets import is_published
 
 PRODUCERS = "produce"
@@ -237,9 +239,22 @@ class Settings(BaseSettings):
         0, ge=0, le=65_535, description="Port on which a worker or producer serves /metrics; 0: it does not."
     )
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency of the prices.")
+    time_zone: str = Field(
+        "UTC",
+        description="IANA name of the zone of days and months in bills, unless `--tz` or `tz=` names another. "
+        "Times are stored in UTC.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level of log messages that are written to stderr."
     )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            return zone_of(value).key
+        except BadInput as error:
+            raise ValueError(error.fix) from None
 
     @field_validator("warehouse_password", "kafka_password")
     @classmethod

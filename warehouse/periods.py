@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-from contracts.errors import BadQuery
+from contracts.errors import BadInput, BadQuery
+from contracts.time_zones import local_epoch_ms, next_month, start_of_day, zone_of
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
 from warehouse.results import Newest, Time
 
@@ -29,13 +31,18 @@ _SEARCH_BACK_MS = (2 * MS_PER_DAY, _LAST)
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Half-open `[start, end)`, UTC epoch milliseconds. An empty ledger's latest period is empty, at the epoch."""
+    """Half-open `[start, end)`, UTC epoch milliseconds. An empty ledger's latest period is empty, at the epoch.
+
+    Its days and months are those of `time_zone`, an IANA name.
+    """
 
     start: Time
     end: Time
+    time_zone: str = "UTC"
 
     def __str__(self) -> str:
-        return f"{rfc3339(self.start)} to {rfc3339(self.end)}"
+        zone = "" if self.time_zone == "UTC" else f" (days of {self.time_zone})"
+        return f"{rfc3339(self.start)} to {rfc3339(self.end)}{zone}"
 
 
 def newest(warehouse: Warehouse | LedgerReader) -> Newest:
@@ -48,69 +55,88 @@ def newest(warehouse: Warehouse | LedgerReader) -> Newest:
 
 
 def resolve_period(
-    warehouse: Warehouse | LedgerReader, period: str | None = None, *, start: str | None = None, end: str | None = None
+    warehouse: Warehouse | LedgerReader,
+    period: str | None = None,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+    time_zone: str = "UTC",
 ) -> Period:
     """Return the period of a name (`_FIX` lists them), or of RFC 3339 `start` and `end`.
 
-    Without `end` it ends with the newest final window. Raises BadQuery that names the wrong value.
+    Days, months and times without an offset are local in `time_zone`. Without `end` the period ends with the newest
+    final window. Raises BadQuery that names the wrong value.
     """
+    zone = _zone(time_zone)
     if start or end:
         if period:
             raise BadQuery("period", period, "give either period, or from and to")
-        return _between(warehouse, start, end)
+        return _between(warehouse, start, end, zone)
     text = period or LATEST_MONTH
     if match := re.fullmatch(r"(\d{4})-(\d{2})(?:-(\d{2}))?", text):
-        return _named(text, match)
+        return _named(text, match, zone)
     if text not in ("latest-month", "latest-day", "latest-hour", "all"):
         raise BadQuery("period", text, _FIX)
     last = newest(warehouse).final_end
     if last is None:
-        return Period(EpochMs(0), EpochMs(0))
+        return Period(EpochMs(0), EpochMs(0), zone.key)
     if text == "all":
-        return Period(warehouse.ask("ledger/oldest")[0]["start"], EpochMs(-(-last // MS_PER_HOUR) * MS_PER_HOUR))
-    inside = datetime.fromtimestamp((last - 1) // 1000, UTC)
+        first = warehouse.ask("ledger/oldest")[0]["start"]
+        return Period(first, EpochMs(-(-last // MS_PER_HOUR) * MS_PER_HOUR), zone.key)
     if text == "latest-hour":
-        floor = inside.replace(minute=0, second=0)
-        return _span(floor, floor + timedelta(hours=1))
-    floor = inside.replace(hour=0, minute=0, second=0)
-    return _span(floor, floor + timedelta(days=1)) if text == "latest-day" else _month(floor.replace(day=1))
+        hour_ms = (last - 1) // MS_PER_HOUR * MS_PER_HOUR
+        return Period(EpochMs(hour_ms), EpochMs(hour_ms + MS_PER_HOUR), zone.key)
+    day = datetime.fromtimestamp((last - 1) // 1000, zone).date()
+    return _day(day, zone) if text == "latest-day" else _month(day.replace(day=1), zone)
 
 
-def _between(warehouse: Warehouse | LedgerReader, start: str | None, end: str | None) -> Period:
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return zone_of(name)
+    except BadInput as error:
+        raise BadQuery("tz", name, error.fix) from None
+
+
+def _between(warehouse: Warehouse | LedgerReader, start: str | None, end: str | None, zone: ZoneInfo) -> Period:
     if not start:
         raise BadQuery("from", start, "give from as RFC 3339 where to is given")
-    first = _instant("from", start)
-    last = _instant("to", end) if end else newest(warehouse).final_end or first
+    first = _instant("from", start, zone)
+    last = _instant("to", end, zone) if end else newest(warehouse).final_end or first
     if end and last <= first:
         raise BadQuery("to", end, "give a time after from: a period is half-open, [from, to)")
-    return Period(first, EpochMs(max(first, last)))
+    return Period(first, EpochMs(max(first, last)), zone.key)
 
 
-def _instant(name: str, text: str) -> EpochMs:
+def _instant(name: str, text: str, zone: ZoneInfo) -> EpochMs:
     try:
         # In a query string '+' means a space: accept a zone's '+' that was not escaped.
-        at = epoch_ms(re.sub(r" (?=\d\d:\d\d$)", "+", text.strip()))
-    except (ValueError, OverflowError):
-        raise BadQuery(name, text, "give RFC 3339, like 2026-11-01T00:00:00Z") from None
+        at = local_epoch_ms(re.sub(r" (?=\d\d:\d\d$)", "+", text.strip()), zone)
+    except (ValueError, OverflowError) as error:
+        says = str(error) if zone.key in str(error) else "give RFC 3339, like 2026-11-01T00:00:00Z"
+        raise BadQuery(name, text, says) from None
     if not _FIRST <= at <= _LAST:
         raise BadQuery(name, text, "give a time from 1970 to 2200")
     return at
 
 
-def _named(text: str, match: re.Match[str]) -> Period:
+def _named(text: str, match: re.Match[str], zone: ZoneInfo) -> Period:
     year, month, day = int(match[1]), int(match[2]), int(match[3] or 1)
     if not 1970 <= year < 2200:
         raise BadQuery("period", text, "give a time from 1970 to 2200")
     try:
-        floor = datetime(year, month, day, tzinfo=UTC)
+        first = date(year, month, day)
     except ValueError:
         raise BadQuery("period", text, _FIX) from None
-    return _span(floor, floor + timedelta(days=1)) if match[3] else _month(floor)
+    return _day(first, zone) if match[3] else _month(first, zone)
 
 
-def _month(first: datetime) -> Period:
-    return _span(first, (first + timedelta(days=32)).replace(day=1))
+def _day(day: date, zone: ZoneInfo) -> Period:
+    return _span(day, day + timedelta(days=1), zone)
 
 
-def _span(start: datetime, end: datetime) -> Period:
-    return Period(EpochMs(int(start.timestamp()) * 1000), EpochMs(int(end.timestamp()) * 1000))
+def _month(first: date, zone: ZoneInfo) -> Period:
+    return _span(first, next_month(first), zone)
+
+
+def _span(start: date, end: date, zone: ZoneInfo) -> Period:
+    return Period(EpochMs(max(start_of_day(start, zone), 0)), start_of_day(end, zone), zone.key)

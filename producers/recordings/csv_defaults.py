@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from contracts.errors import BadInput
+from contracts.time_zones import zone_of
 from producers.recordings.base import offset_ms
 from producers.recordings.batches import Group
 from producers.recordings.csv_table import BadCell, CsvLine
-from producers.recordings.csv_times import FileTimes, start_of, zone_of
+from producers.recordings.csv_times import FileTimes, start_of
 
 MAX_REASONS = 3
 """Refused rows that an error names, of a file without a readable one."""
@@ -45,7 +46,7 @@ class CsvDefaults:
 
     def file_times(self, *, begins_late: bool = False) -> FileTimes:
         """Return a reader of the times of one file."""
-        zone = zone_of(self.timezone) if self.timezone else None
+        zone = zone_of(self.timezone, "timezone") if self.timezone else None
         return FileTimes(zone, self.zone_ms, self.start_ms, begins_late=begins_late)
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from contracts.errors import BadInput
+from contracts.time_zones import zone_of
 from producers.recordings.csv_table import BadCell, CsvLine, CsvTable
 from producers.recordings.csv_units import TIME_UNITS, parse_header
 from producers.recordings.text_lines import time_ms
@@ -22,19 +23,11 @@ _ZONE_AT_END = re.compile(r"[:T]\d\d[\d.,]*\s*(?:[Zz]|UTC|GMT|[+-]\d\d:?(?:\d\d)
 _MINUTE_MS = 60_000
 
 
-def zone_of(name: str) -> ZoneInfo:
-    """Return a zone by its IANA name. Raises BadInput for another one."""
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise BadInput("timezone", name, "give the name of a zone, such as Europe/Berlin or America/New_York") from None
-
-
 def start_of(text: str, timezone: str, zone_ms: int) -> int:
     """Return the time of `--start`, local where it names no zone. Raises BadInput for what is no time."""
     try:
         if timezone and time_ms(text) != time_ms(text, 1000):
-            local = datetime.fromtimestamp(time_ms(text) / 1000, UTC).replace(tzinfo=zone_of(timezone))
+            local = datetime.fromtimestamp(time_ms(text) / 1000, UTC).replace(tzinfo=zone_of(timezone, "timezone"))
             return int(local.timestamp() * 1000)
         return time_ms(text, zone_ms)
     except ValueError as error:

@@ -25,11 +25,28 @@ OCTOBER = Period(epoch_ms("2026-10-01"), seed.END_MS)
 def test_the_bill_of_a_month_has_the_rows_of_the_read_with_exact_types(client: TestClient, books: Warehouse) -> None:
     body = client.get("/v1/chargeback").json()
     expected = chargeback_queries.chargeback(operator_reader(books), OCTOBER).rows
-    assert body["period"] == {"start": "2026-10-01T00:00:00.000Z", "end": "2026-11-01T00:00:00.000Z"}
+    assert body["period"] == {
+        "start": "2026-10-01T00:00:00.000Z",
+        "end": "2026-11-01T00:00:00.000Z",
+        "time_zone": "UTC",
+    }
     assert [(r["tenant"], r["energy_uj"], r["cost"]) for r in body["rows"]] == [
         (r.tenant, r.energy_uj, str(r.cost)) for r in expected
     ]
     assert all(type(r["energy_uj"]) is int and type(r["cost"]) is str and type(r["kwh"]) is str for r in body["rows"])
+
+
+def test_days_and_months_are_those_of_the_zone_that_the_question_names(client: TestClient) -> None:
+    for query, days in (("", "2026-10-31"), ("&tz=Asia/Kolkata", "2026-11-01"), ("&tz=America/New_York", "2026-10-31")):
+        body = client.get(f"/v1/chargeback?by=day&cluster=eu-1&period=all{query}").json()
+        assert {row["day"] for row in body["rows"]} == {days}
+    body = client.get("/v1/chargeback?period=2026-10&tz=Asia/Kolkata").json()
+    assert body["period"] == {
+        "start": "2026-09-30T18:30:00.000Z", "end": "2026-10-31T18:30:00.000Z", "time_zone": "Asia/Kolkata",
+    }  # fmt: skip
+    refused = client.get("/v1/chargeback?tz=Europe/Lisbn")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "tz")
+    assert "Europe/Lisbon" in refused.text
 
 
 def test_rows_sum_to_the_total_to_the_last_digit(client: TestClient) -> None:

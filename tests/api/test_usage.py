@@ -16,7 +16,11 @@ DAY = "period=2026-10-31"
 
 def test_usage_is_grouped_by_tenant_meter_and_unit_by_default(client: TestClient) -> None:
     body = client.get(f"/v1/usage?{DAY}&meter=gpu_minutes").json()
-    assert body["period"] == {"start": "2026-10-31T00:00:00.000Z", "end": "2026-11-01T00:00:00.000Z"}
+    assert body["period"] == {
+        "start": "2026-10-31T00:00:00.000Z",
+        "end": "2026-11-01T00:00:00.000Z",
+        "time_zone": "UTC",
+    }
     assert [(r["tenant"], r["unit"], r["quantity"], r["rows"]) for r in body["rows"]] == [
         ("acme", "min", "90.5", 2),
         ("globex", "h", "1", 1),

@@ -44,6 +44,29 @@ def run(ledger: Warehouse, data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     return command
 
 
+@pytest.mark.parametrize(
+    ("options", "variables", "day"),
+    [
+        (["--tz", "Asia/Kolkata"], {}, "2026-11-01"),
+        ([], {"WATTLOG_TIME_ZONE": "Asia/Kolkata"}, "2026-11-01"),
+        (["--tz", "UTC"], {"WATTLOG_TIME_ZONE": "Asia/Kolkata"}, "2026-10-31"),
+    ],
+)
+def test_days_are_those_of_the_option_or_the_setting(
+    run: Run, monkeypatch: pytest.MonkeyPatch, options: list[str], variables: dict[str, str], day: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    result = run("chargeback", "--by", "day", "--cluster", "eu-1", "--period", "all", "--format", "csv", *options)
+    assert [row["day"] for row in csv.DictReader(io.StringIO(result.stdout))] == [day]
+
+
+def test_a_zone_that_does_not_exist_is_refused_with_the_nearest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Europe/Lisbon" in run("chargeback", "--tz", "Europe/Lisbn").stderr
+    monkeypatch.setenv("WATTLOG_TIME_ZONE", "Europe/Lisbn")
+    assert "time_zone" in run("chargeback").stderr
+
+
 def test_chargeback_as_json_has_integer_energies_and_money_as_text(run: Run) -> None:
     body = json.loads(run("chargeback", "--json").stdout)
     assert {r["tenant"] for r in body["rows"]} == {"__unallocated__", "acme", "globex", "initech"}

@@ -208,10 +208,10 @@ def _fragments(file: SqlFile) -> dict[str, Any]:
         rollup = sql_file("chargeback/rollup_rows").render(windows)
         return {
             "charges": rollup,
-            "spans": sql_file("chargeback/spans").render({"moves": "[]"}),
+            "spans": sql_file("chargeback/spans").render({"breaks": "[]"}),
             "cuts": CUTS,
             "divided": "[]",
-            "moves": "[]",
+            "breaks": "[]",
             "groups": "1",
             "keys": "",
             "account": "",

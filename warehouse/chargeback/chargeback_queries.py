@@ -22,6 +22,7 @@ from contracts.boundary import Boundary
 from contracts.errors import BadQuery
 from contracts.events import TOKENS
 from contracts.units import UJ_PER_J, UJ_PER_KWH, rfc3339
+from warehouse.calendar_steps import step_parameters
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.chargeback.dimensions import check_by, grouping
 from warehouse.chargeback.pricing import KINDS, PriceBook, within_windows
@@ -133,9 +134,10 @@ def _chargeback(
     """Return the total, and at most `limit` rows after the key `after`."""
     span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end}
     by_group = grouping(by)
-    spans = sql_file("chargeback/spans").render({"moves": by_group["moves"]})
-    is_cut = changes_inside_hours(reader, period, filter, by_group["moves"])
-    divided = _divided(reader, filter, span, spans) if is_cut else []
+    spans = sql_file("chargeback/spans").render({"breaks": by_group["breaks"]})
+    steps = step_parameters(by, period)
+    is_cut = changes_inside_hours(reader, period, filter, by_group["breaks"], steps)
+    divided = _divided(reader, filter, span | steps, spans) if is_cut else []
     rows = reader.ask(
         "chargeback/chargeback",
         filter,
@@ -146,7 +148,9 @@ def _chargeback(
             "divided": _DIVIDED if divided else _UNDIVIDED,
             **by_group,
         },
-        **span if not divided else {**span, "divided": divided},
+        **span,
+        **steps,
+        **_optional(divided=divided),
         after=after,
         limit=limit + 1,
     )
@@ -154,6 +158,11 @@ def _chargeback(
         return _chargeback_row((), _EMPTY), []
     total = _chargeback_row((), rows[0])
     return total, [_chargeback_row(by, row) for row in rows[1:]] if by else [total]
+
+
+def _optional(**parameters: Any) -> dict[str, Any]:
+    """Return the parameters that have a value: the engine refuses one that the SQL does not use."""
+    return {name: value for name, value in parameters.items() if value}
 
 
 _UNDIVIDED = "[]::Array(String)"

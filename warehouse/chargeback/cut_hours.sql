@@ -1,5 +1,5 @@
 -- Access: shared
--- Whether a price changes inside an hour of a period, or a tenant's team and cost centre, where these are asked for.
+-- Whether a price changes inside an hour of a period, or a group ends there: a local day, a tenant's team.
 WITH
     arrayConcat(
         (
@@ -7,6 +7,6 @@ WITH
             FROM prices FINAL
             WHERE {cluster:String} = '' OR cluster IN ({cluster:String}, '*')
         ),
-        $moves) AS changes
+        $breaks) AS changes
 SELECT
     arrayExists(ms -> ms % 3600000 != 0 AND ms > {start_ms:Int64} AND ms < {end_ms:Int64}, changes) AS cut

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from contracts import events
 from contracts.errors import BadQuery
+from warehouse.calendar_steps import step_sql, step_starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class _Dimension:
     """SQL over the sums `h` and, for a tenant's team and cost centre, over `account`."""
 
 
+_AT_MS = "toUnixTimestamp64Milli(c.at)"
 _TENANT = "c.tenant AS of_tenant"
 _BY_NAME: Mapping[str, _Dimension] = {
     "tenant": _Dimension(_TENANT, "toString(h.of_tenant)"),
@@ -32,17 +34,10 @@ _BY_NAME: Mapping[str, _Dimension] = {
     "hardware": _Dimension("c.hardware AS of_hardware", "toString(h.of_hardware)"),
     **{name: _Dimension(f"c.{name} AS of_{name}", f"toString(h.of_{name})") for name in events.DIMENSIONS},
     "hour": _Dimension(
-        "intDiv(toUnixTimestamp64Milli(c.at), 3600000) AS hour_no",
+        f"intDiv({_AT_MS}, 3600000) AS hour_no",
         "formatDateTime(fromUnixTimestamp64Milli(h.hour_no * 3600000, 'UTC'), '%Y-%m-%dT%H:00:00Z')",
     ),
-    "day": _Dimension(
-        "intDiv(toUnixTimestamp64Milli(c.at), 86400000) AS day_no",
-        "formatDateTime(fromUnixTimestamp64Milli(h.day_no * 86400000, 'UTC'), '%Y-%m-%d')",
-    ),
-    "month": _Dimension(
-        "toYYYYMM(c.at) AS month_no",
-        "concat(toString(intDiv(h.month_no, 100)), '-', leftPad(toString(h.month_no % 100), 2, '0'))",
-    ),
+    **{name: _Dimension(*step_sql(name, _AT_MS, "h")) for name in ("day", "month")},
 }
 DIMENSIONS = tuple(_BY_NAME)
 """Names that a chargeback can be grouped by."""
@@ -65,12 +60,20 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
 
 
 def grouping(by: Sequence[str]) -> dict[str, str]:
-    """Return `$groups`, `$keys`, `$account` and `$moves` of chargeback.sql, for dimensions that passed `check_by`."""
+    """Return `$groups`, `$keys`, `$account` and `$breaks` of chargeback.sql, for dimensions that passed `check_by`."""
     # Every sum is of one cluster, because prices are a cluster's.
+    by_account = bool({"team", "cost_centre"} & set(by))
     raw = dict.fromkeys([*(_BY_NAME[name].raw for name in by), _BY_NAME["cluster"].raw])
     return {
         "groups": ", ".join(raw),
         "keys": ", ".join(_BY_NAME[name].text for name in by),
-        "account": _ACCOUNT if {"team", "cost_centre"} & set(by) else "",
-        "moves": _MOVES if {"team", "cost_centre"} & set(by) else "[]::Array(Int64)",
+        "account": _ACCOUNT if by_account else "",
+        "breaks": _breaks([*([_MOVES] if by_account else []), *step_starts(by)]),
     }
+
+
+def _breaks(arrays: Sequence[str]) -> str:
+    """Return the SQL of the times inside the period at which a group may end, beside those of prices."""
+    if not arrays:
+        return "[]::Array(Int64)"
+    return f"arrayFilter(ms -> ms > {{start_ms:Int64}}, arrayConcat({', '.join(arrays)}))"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from warehouse.filters import Filter
@@ -80,10 +81,12 @@ def cuts_an_hour(period: Period) -> bool:
     return bool(period.start % MS_PER_HOUR or period.end % MS_PER_HOUR)
 
 
-def changes_inside_hours(reader: LedgerReader, period: Period, filter: Filter, moves: str) -> bool:
-    """Return whether a price changes inside an hour of a period, or a tenant moves (`moves`, of `grouping`)."""
+def changes_inside_hours(
+    reader: LedgerReader, period: Period, filter: Filter, breaks: str, steps: Mapping[str, Any]
+) -> bool:
+    """Return whether a price changes inside an hour of a period, or a group ends there (`breaks`, of `grouping`)."""
     (row,) = reader.ask(
-        "chargeback/cut_hours", fragments={"moves": moves},
-        cluster=filter.cluster or "", start_ms=period.start, end_ms=period.end,
+        "chargeback/cut_hours", fragments={"breaks": breaks},
+        cluster=filter.cluster or "", start_ms=period.start, end_ms=period.end, **steps,
     )  # fmt: skip
     return bool(row["cut"])

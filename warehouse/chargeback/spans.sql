@@ -1,6 +1,6 @@
 -- Access: shared
--- A part of questions: the prices that are valid in the period, and the spans without a change of prices, or of tenants'
--- teams and cost centres where these are asked for.
+-- A part of questions: the prices that are valid in the period, and the spans in which no price changes and no group
+-- ends (a local day, a tenant's time in a team).
     book AS
     (
         SELECT
@@ -15,10 +15,10 @@
     -- The engine evaluates this again for each use, so it returns all that is needed of the book at once.
     (
         SELECT (
-            arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], groupUniqArrayArray([from_ms, to_ms]), $moves))) AS changes,
+            arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], groupUniqArrayArray([from_ms, to_ms]), $breaks))) AS changes,
             arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'))
         FROM book
     ) AS price_changes,
     price_changes.1 AS changes,
-    arrayPopBack(changes) AS spans,
+    if(length(changes) = 1, changes, arrayPopBack(changes)) AS spans,
     price_changes.2 AS scopes

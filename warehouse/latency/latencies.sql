@@ -3,8 +3,8 @@
 -- (warehouse/chargeback/dimensions.py, rollups.py), without its prices: only days and hours that the period or a
 -- tenant's move cuts are read from finer tables.
 WITH
-    arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], $moves))) AS changes,
-    arrayPopBack(changes) AS spans,
+    arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], $breaks))) AS changes,
+    if(length(changes) = 1, changes, arrayPopBack(changes)) AS spans,
     $cuts,
     (SELECT groupArray(toString(cluster)) FROM clusters FINAL WHERE simulated = 1) AS simulated_clusters,
     histograms AS

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.histogram import LATENCIES, Histogram, quantile_us
+from warehouse.calendar_steps import step_parameters
 from warehouse.chargeback.dimensions import check_by, grouping
 from warehouse.chargeback.rollups import CUTS, changes_inside_hours, cuts_an_hour, rollup_rows
 from warehouse.cursors import Page, PageRequest
@@ -59,14 +60,15 @@ def latencies(
     """Return the latencies of each group, sorted by its dimensions; groups without any known latency are left out."""
     by = check_by(by)
     question = ("latencies", period, *by, reader.narrow(filter))
-    by_group = grouping(by)
-    with_windows = cuts_an_hour(period) or changes_inside_hours(reader, period, filter, by_group["moves"])
+    by_group, steps = grouping(by), step_parameters(by, period)
+    with_windows = cuts_an_hour(period) or changes_inside_hours(reader, period, filter, by_group["breaks"], steps)
     rows = reader.ask(
         "latency/latencies",
         filter,
         fragments={"charges": rollup_rows(by, with_windows=with_windows), "cuts": CUTS, **by_group},
         start_ms=period.start,
         end_ms=period.end,
+        **steps,
         after=page.after(question, [str] * len(by)) or [],
         limit=page.limit + 1,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadQuery
 from contracts.units import shortest_decimal
+from warehouse.calendar_steps import step_parameters, step_sql
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -32,8 +33,7 @@ _GROUP_SQL: Mapping[str, tuple[str, str]] = {
     "cluster": ("u.cluster AS of_cluster", "toString(g.of_cluster)"),
     "workload": ("u.workload AS of_workload", "toString(g.of_workload)"),
     "hour": ("toStartOfHour(u.at) AS of_hour", "formatDateTime(g.of_hour, '%Y-%m-%dT%H:00:00Z')"),
-    "day": ("toDate(u.at) AS of_day", "formatDateTime(g.of_day, '%Y-%m-%d')"),
-    "month": ("toStartOfMonth(u.at) AS of_month", "formatDateTime(g.of_month, '%Y-%m')"),
+    **{name: step_sql(name, "toUnixTimestamp64Milli(u.at)", "g") for name in ("day", "month")},
 }
 """By name: SQL over the rows `u`, and text over the sums `g`."""
 GROUPS = ("tenant", "cluster", "workload", "meter")
@@ -79,6 +79,7 @@ def usage(
         end_ms=period.end,
         after=after or [],
         limit=page.limit + 1,
+        **step_parameters(names, period),
         **{f"key_{n}": key for n, key in enumerate(keys)},
     )
     return page.cut(question, [_row(names, row) for row in rows], lambda r: _key(names, r))

@@ -88,7 +88,7 @@ def test_a_local_time_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zone", ["Europe/Nowhere", "CEST", "../etc/passwd", "x" * 300, "\0"])
 def test_an_unknown_zone_is_refused(tmp_path: Path, zone: str) -> None:
-    with pytest.raises(BadInput, match="give the name of a zone, such as Europe/Berlin"):
+    with pytest.raises(BadInput, match="give the name of a zone, such as"):
         energy(tmp_path / "p.csv", [HEADER], timezone=zone)
 
 
