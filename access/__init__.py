@@ -1,1 +1,1 @@
-"""Access: who a caller is, by API key or token; keys; the access log."""
+"""Access: who a caller is, by API key or token; keys; the audit log."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from access.access_log import ActLog
+from access.audit_log import AuditLog
 from api import problems
 from api.auth import CallerReaders, LedgerRouter
 from api.head_requests import HeadRequests
@@ -43,7 +43,7 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     )
     app.state.settings = settings
     app.state.readers = CallerReaders(settings, warehouse)
-    app.state.act_log = ActLog(settings.access_log_path)
+    app.state.audit_log = AuditLog(settings.audit_log_path)
     app.state.sql_places = SqlPlaces()
     app.state.report_cache = SingleFlightCache()
     app.state.registry = CollectorRegistry()

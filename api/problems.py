@@ -96,7 +96,7 @@ def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, AccessDenied)
     caller: Caller | None = getattr(request.state, "caller", None)
     client = request.client.host if request.client else ""
-    request.app.state.act_log.deny(
+    request.app.state.audit_log.deny(
         caller.name if caller else "", "read", request.url.path, status=error.status, client=client
     )
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}

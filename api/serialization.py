@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
@@ -14,6 +15,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import TypeAdapter
 
+from contracts.callers import Caller
 from contracts.csv_text import csv_pieces
 from contracts.units import plain_decimal
 from warehouse.cursors import Page
@@ -94,9 +96,17 @@ def respond(
 
 
 def _record_export(request: Request, rows: int) -> None:
-    """Append a download as CSV to the access log."""
+    """Append a download as CSV to the audit log."""
     query = {"query": request.url.query, "rows": rows}
-    request.app.state.act_log.record(request.state.caller.name, "export", request.url.path, "done", **query)
+    request.app.state.audit_log.record(request.state.caller.name, "export", request.url.path, "done", **query)
+
+
+def record_question(request: Request, text: str) -> None:
+    """Append a question in SQL to the audit log, before it is asked."""
+    caller: Caller = request.state.caller
+    tenants = "all tenants" if caller.tenants is None else ", ".join(sorted(caller.tenants))
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    request.app.state.audit_log.record(caller.name, "question", tenants, "begun", query=text, query_sha256=digest)
 
 
 def respond_page(

@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from cli.audit_log import audit_log
 from cli.ledger_access import open_ledger_and_settings, patience_of, resolve
 from cli.options import Data, From, Json, PeriodName, TimeZone, To
 from cli.output import print_json, progress_bar
 
+audit = typer.Typer(invoke_without_command=True)
+audit.command("log")(audit_log)
 
-def audit(
+
+@audit.callback()
+def check(
+    context: typer.Context,
     period: PeriodName = None,
     start: From = None,
     end: To = None,
@@ -34,8 +40,13 @@ def audit(
     or was estimated, that no workload ever occupied a GPU, or that a producer, node or cluster fell silent. It also
     means that a node's host and wall both count, or that a workload has tokens and no GPU. 2: The audit could not run.
 
+    `wattlog audit log` is another log: who changed, was refused or exported something.
+
     Example: wattlog audit --period latest-day --strict --json | jq .residual_uj
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
     with open_ledger_and_settings(data, compute_owed=False) as (reader, settings):
         from api.serialization import plain
         from cli import audit_report
@@ -56,3 +67,11 @@ def audit(
             audit_report.print_report(report, strict=strict)
     if status:
         raise typer.Exit(status)
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Raise BadParameter for an option before the subcommand, which has its own."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"give the options of {context.invoked_subcommand} after it")

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from api.serialization import plain_rows
 from cli import demo_history
 from cli.api_server import running_api
+from cli.audit_entries import record
 from cli.demo_history import LIVE_START_MS
 from cli.embedded import Pipeline, running_pipeline
 from cli.log_feed import (
@@ -131,6 +132,7 @@ class DemoRun:
                 )
             )
             (stored,) = histories
+            record(self._settings, "reference_data.put", "the simulated fleet's clusters, tenants, prices and floors")
             self._display.step(f"history: {stored.rows} rows over {stored.hours} hours, SIMULATED")
             address = await stack.enter_async_context(running_api(running.settings, running.warehouse))
             self._display.step(f"API and page: {address}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import secrets
 import time
 from typing import Annotated, Any
 
 import typer
 
+from cli.audit_entries import record
 from cli.options import Data, Json
 from cli.output import errors_reported, note, print_json
 from cli.settings import load_settings
@@ -44,7 +43,7 @@ def create(
         from contracts.errors import BadInput
         from contracts.units import rfc3339
 
-        path, access_log = _files(data)
+        path, settings = _file(data)
         if bool(tenant) == all_tenants:
             raise BadInput("tenant", tenant, "give --tenant for each of its tenants, or --all-tenants")
         secret = secrets.token_bytes(SECRET_BYTES)
@@ -52,7 +51,7 @@ def create(
         with changing_keys(path) as (keys, replace):
             replace(with_key(keys, fresh))
         rights = {"scopes": " ".join(sorted(fresh.scopes)), "tenants": _tenants(fresh.tenants)}
-        access_log.record(_actor(), "key.create", f"{fresh.name}:{fresh.id}", "done", **rights)
+        record(settings, "key.create", f"{fresh.name}:{fresh.id}", **rights)
         text, expires = key_text(secret), rfc3339(fresh.expires_ms)
         if as_json:
             print_json({"id": fresh.id, "name": fresh.name, "key": text, "expires": expires} | rights)
@@ -68,7 +67,7 @@ def list_(data: Data = None, as_json: Json = False) -> None:
         from access.keys_file import read_keys
         from contracts.units import rfc3339
 
-        path, _ = _files(data)
+        path, _ = _file(data)
         keys = read_keys(path) if path.exists() else []
         rows: list[dict[str, Any]] = [
             {
@@ -96,24 +95,23 @@ def revoke(
         from access.api_keys import without_keys
         from access.keys_file import changing_keys
 
-        path, access_log = _files(data)
+        path, settings = _file(data)
         with changing_keys(path) as (keys, replace):
             remaining, revoked = without_keys(keys, which, _now_ms())
             replace(remaining)
         for ended in revoked:
-            access_log.record(_actor(), "key.revoke", f"{ended.name}:{ended.id}", "done")
+            record(settings, "key.revoke", f"{ended.name}:{ended.id}")
         note(f"Revoked {', '.join(f'{ended.name} ({ended.id})' for ended in revoked) or 'nothing: it was before'}.")
 
 
-def _files(data: Any) -> tuple[Any, Any]:
-    """Return the path of the keys and the access log. Raises BadSetting without the setting."""
-    from access.access_log import ActLog
+def _file(data: Any) -> tuple[Any, Any]:
+    """Return the path of the keys, and the settings. Raises BadSetting without the setting."""
     from contracts.errors import BadSetting
 
     settings = load_settings(data, quiet=True)
     if settings.keys_file is None:
         raise BadSetting("keys_file", "", "name the file of keys, such as WATTLOG_KEYS_FILE=/etc/wattlog/keys.json")
-    return settings.keys_file, ActLog(settings.access_log_path)
+    return settings.keys_file, settings
 
 
 def _scopes(role: str | None, scopes: list[str] | None) -> list[str]:
@@ -129,13 +127,6 @@ def _scopes(role: str | None, scopes: list[str] | None) -> list[str]:
 
 def _tenants(tenants: frozenset[str] | None) -> str:
     return "all" if tenants is None else ", ".join(sorted(tenants))
-
-
-def _actor() -> str:
-    try:
-        return f"user:{getpass.getuser()}"
-    except (OSError, KeyError):  # A container's user need not have a name.
-        return f"user:{os.getuid()}"
 
 
 def _now_ms() -> int:

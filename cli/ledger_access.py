@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.audit_entries import exports_recorded
 from cli.output import errors_reported, note
 from cli.settings import load_settings
 
@@ -40,7 +41,8 @@ def open_ledger_and_settings(
 ) -> Iterator[tuple[LedgerReader, Settings]]:
     """Open an existing ledger for reading, with its settings. The reader is an operator's, who sees all tenants.
 
-    An embedded one is mended first (`mend`), with `compute_owed` its hours too.
+    An embedded one is mended first (`mend`), with `compute_owed` its hours too. CSV that is printed in the block is
+    in the audit log.
     """
     from warehouse.reader import operator_reader
 
@@ -50,7 +52,8 @@ def open_ledger_and_settings(
         with open_warehouse(settings) as warehouse:
             check_migrated(warehouse)
             mend(warehouse, note, compute_owed=compute_owed)
-            yield operator_reader(warehouse), settings
+            with exports_recorded(settings):
+                yield operator_reader(warehouse), settings
 
 
 def check_ledger_exists(settings: Settings) -> None:

@@ -54,7 +54,6 @@ COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         latency,
         anomalies,
         forecast,
-        audit,
         reconcile,
         explain,
         price,
@@ -86,6 +85,7 @@ for panel, commands in COMMANDS.items():
 for command in (mlperf, azure, csv, prometheus):
     replay.command()(command)
 app.add_typer(replay, name="replay", rich_help_panel=RUN)
+app.add_typer(audit, name="audit", rich_help_panel=ASK)
 app.add_typer(key, name="key", rich_help_panel=CHECK)
 app.add_typer(tenant_user, name="tenant-user", rich_help_panel=CHECK)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.audit_entries import record
 from cli.options import Data, Json
 from cli.output import errors_reported, print_json
 from cli.settings import load_settings
@@ -32,6 +33,7 @@ def migrate(
                 from cli.demo_history import store_reference_data
 
                 store_reference_data(warehouse, settings)
+                record(settings, "reference_data.put", "the simulated fleet's clusters, tenants, prices and floors")
             where = warehouse.where
         topics = [] if settings.embedded_broker else ensure_topics(settings, kafka_config(settings))
         if as_json:

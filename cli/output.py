@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cli.audit_entries import record_export
 from contracts.csv_text import csv_pieces
 from contracts.errors import LedgerError, WattlogError
 from contracts.units import plain_decimal
@@ -40,6 +41,7 @@ def print_json(value: Any) -> None:
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print rows as CSV, unrounded (`contracts.csv_text`)."""
+    record_export(len(rows))
     sys.stdout.writelines(csv_pieces(rows, columns))
 
 

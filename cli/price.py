@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.audit_entries import record
 from cli.ledger_access import open_ledger_and_settings
 from cli.options import Data, Json
 from cli.output import note, print_json
@@ -55,15 +56,20 @@ def price(
     Example: wattlog price energy us-east 0.083 --from 2026-01-01 --source "contract 17"
     """
     with open_ledger_and_settings(data) as (reader, settings):
+        from contracts.units import rfc3339
         from warehouse.reference_data.prices import list_prices, put_prices, remove_price
 
         warehouse = reader.operator_warehouse()
         if remove:
-            remove_price(warehouse, kind or "", cluster or "", _instant_ms("from", from_, 0))
+            start_ms = _instant_ms("from", from_, 0)
+            remove_price(warehouse, kind or "", cluster or "", start_ms)
+            record(settings, "price.remove", f"{kind} {cluster}", valid_from=rfc3339(start_ms))
         elif kind is not None:
             currency = settings.currency if kind == "energy" else ""
             new = _parse(kind, cluster, value, from_, to, currency, source)
             put_prices(warehouse, [new], settings.window_ms)
+            row = {name: str(value or "") for name, value in _row(new).items() if name not in ("kind", "cluster")}
+            record(settings, "price.put", f"{kind} {cluster}", **row)
         rows = [_row(stored) for stored in list_prices(warehouse)]
         if as_json:
             print_json(rows)

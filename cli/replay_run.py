@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from cli.audit_entries import record
 from cli.embedded import Pipeline, running_pipeline
 from cli.log_feed import FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
 from cli.replay_conflicts import check_replaceable
@@ -55,6 +56,7 @@ async def replay(
     def prepare(warehouse: Warehouse) -> Warehouse | None:
         if not settings.embedded_broker:
             _put_reference_data(warehouse, recording)
+            record(settings, "reference_data.put", f"{recording.cluster}: cluster and floors of {recording.name}")
             return None
         check_replaceable(warehouse, recording, settings.window_ms, replace=replace)
         stage = create_stage(warehouse, recording.cluster)
@@ -105,6 +107,8 @@ async def _move(
             )
         mark_ready(stage)
         _put_reference_data(running.warehouse, recording)
+        own = f"{recording.cluster}: cluster and floors of {recording.name}"
+        record(running.settings, "reference_data.put", own)
         promote(running.warehouse, stage.database)
 
     held = await read_settled(stage, span.period, span.clusters, running.crashed, lambda held: held)

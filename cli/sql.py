@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from typing import Annotated
 
 import typer
 
-from cli.ledger_access import open_ledger
+from cli.audit_entries import record
+from cli.ledger_access import open_ledger_and_settings
 from cli.options import Data, Format, FormatOption, Json, output_format
 from cli.tables import print_sql_result
 
@@ -28,9 +30,11 @@ def sql(
 
     Example: wattlog sql "SELECT tenant, sum(toInt128(active_uj)) FROM ledger FINAL GROUP BY tenant"
     """
-    with open_ledger(data) as reader:
+    with open_ledger_and_settings(data) as (reader, settings):
         from warehouse.read_only_sql import read_only
 
         text = sys.stdin.read() if question == "-" else question
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+        record(settings, "question", "all tenants", "begun", query=text, query_sha256=digest)
         columns, rows = read_only(reader, text, limit_rows=limit, timeout_s=timeout_s)
         print_sql_result(columns, rows, output_format(format_, as_json))

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from cli.audit_entries import record_export
 from cli.options import Format
 from cli.output import SIMULATED, json_value, print_csv, print_json, stdout
 from contracts.csv_text import safe_cell
@@ -101,6 +102,7 @@ def print_sql_result(columns: Sequence[str], rows: Sequence[Sequence[Any]], form
     if format_ is Format.JSON:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif format_ is Format.CSV:
+        record_export(len(rows))
         writer = csv.writer(sys.stdout, lineterminator="\r\n")
         writer.writerow(map(safe_cell, columns))
         writer.writerows([safe_cell(_sql_value(value)) for value in row] for row in rows)

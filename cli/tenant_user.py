@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.audit_entries import record
 from cli.options import Data
 from cli.output import errors_reported, note
 from cli.settings import load_settings
+
+if TYPE_CHECKING:
+    from contracts.settings import Settings
 
 tenant_user = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +36,9 @@ def create(
         from warehouse.ad_hoc import tenant_users
 
         password = secrets.token_urlsafe(24)
-        _write(tenant_users.tenant_user(tenant, _database(data), password))
+        settings = load_settings(data)
+        _write(tenant_users.tenant_user(tenant, _database(settings), password))
+        record(settings, "tenant_user.create", tenant)
         note(f"user {tenant_users.user_name(tenant)}, password {password}: shown this once; the SQL has its hash only")
 
 
@@ -46,14 +51,14 @@ def analyst_role(data: Data = None) -> None:
     with errors_reported():
         from warehouse.ad_hoc import tenant_users
 
-        _write(tenant_users.analyst_role(_database(data)))
+        _write(tenant_users.analyst_role(_database(load_settings(data))))
 
 
-def _database(data: Path | None) -> str:
+def _database(settings: Settings) -> str:
     """Return the database that the settings name."""
     from warehouse.dsn import opener
 
-    return opener(load_settings(data).dsn, database="wattlog", password=None).database
+    return opener(settings.dsn, database="wattlog", password=None).database
 
 
 def _write(statements: Iterable[str]) -> None:

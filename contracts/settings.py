@@ -229,10 +229,10 @@ class Settings(BaseSettings):
         description="File of API keys, which `wattlog key` writes. With it the API and the receivers take keys, and no "
         "caller without a credential. They read it again when it changes.",
     )
-    access_log: Path | None = Field(
+    audit_log: Path | None = Field(
         None,
-        description="File to which keys that are made or revoked, refused callers and exports are appended, as lines "
-        "of JSON; empty: `data`/access.jsonl.",
+        description="File to which changed keys and prices, refused callers, questions in SQL and exports are "
+        "appended, each entry chained to the one before; empty: `data`/audit.jsonl.",
     )
     metrics_host: str = Field("127.0.0.1", description="Address on which a worker or producer serves /metrics.")
     metrics_port: int = Field(
@@ -275,9 +275,9 @@ class Settings(BaseSettings):
         return self.warehouse_dsn or f"chdb://{(self.data / 'warehouse').absolute()}"
 
     @property
-    def access_log_path(self) -> Path:
-        """Path of the access log."""
-        return self.access_log or self.data / "access.jsonl"
+    def audit_log_path(self) -> Path:
+        """Path of the audit log."""
+        return self.audit_log or self.data / "audit.jsonl"
 
     @property
     def embedded_broker(self) -> bool:

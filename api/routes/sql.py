@@ -14,7 +14,7 @@ from api.auth import LedgerRouter, SqlReader
 from api.examples import sql as examples
 from api.params import RequestedFormat
 from api.response_models import documented
-from api.serialization import jsonable, plain_rows, respond
+from api.serialization import jsonable, plain_rows, record_question, respond
 from api.sql_places import SqlPlaces
 from warehouse.ad_hoc.answers import Bounds
 from warehouse.ad_hoc.gate import MAX_SQL
@@ -67,5 +67,6 @@ def sql(request: Request, reader: SqlReader, question: Annotated[SqlQuestion, Bo
             return problems.problem(
                 request.url.path, 429, "busy", "Other questions are running: ask again.", headers={"Retry-After": "5"}
             )
+        record_question(request, question.query)
         answer = answer_to(reader, question.query, Bounds(rows=question.limit, timeout_s=question.timeout_s))
     return JSONResponse(jsonable({"columns": answer.columns, "rows": answer.rows}))

@@ -16,7 +16,7 @@ from producers.api import Kind
 CLI = Path(__file__).parents[2] / "cli"
 RUN = ["demo", "init", "up", "produce", "stream", "serve", "migrate", "replay"]
 ASK = ["chargeback", "usage", "session", "sessions", "fleet", "efficiency", "latency", "anomalies", "forecast"]
-CHECK = ["audit", "reconcile", "explain", "price", "sql", "doctor", "config", "key"]
+CHECK = ["reconcile", "explain", "price", "sql", "audit", "doctor", "config", "key"]
 
 
 def test_each_command_is_a_file_of_its_name() -> None:

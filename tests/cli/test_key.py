@@ -1,4 +1,4 @@
-"""`wattlog key` makes a key, lists it without its secret, and revokes it; the access log says who did."""
+"""`wattlog key` makes a key, lists it without its secret, and revokes it; the audit log says who did."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_a_key_is_shown_once_listed_and_revoked(env: dict[str, str], tmp_path: P
     assert wattlog("key", "revoke", "acme-ui", **env).status == 0
     [listed] = wattlog("key", "list", "--json", **env).json
     assert listed["state"] == "revoked"
-    log = (tmp_path / "data" / "access.jsonl").read_text()
-    assert [json.loads(line)["act"] for line in log.splitlines()] == ["key.create", "key.revoke"]
+    log = (tmp_path / "data" / "audit.jsonl").read_text()
+    assert [json.loads(line)["action"] for line in log.splitlines()] == ["key.create", "key.revoke"]
     assert fresh["key"] not in log + (tmp_path / "keys.json").read_text()
 
 

@@ -5,6 +5,7 @@ A new route fails here until `NEEDS` says what it needs.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -132,9 +133,9 @@ def opened(books: Warehouse, folder: Path) -> Iterator[WalkedApi]:
         texts[name] = key_text(secret)
     path.write_bytes(encode_keys(without_keys(stored, "revoked", now_ms)[0]))
     path.chmod(0o600)
-    settings = Settings(api_jwt_key=SECRET, keys_file=path, access_log=folder / "access.jsonl")
+    settings = Settings(api_jwt_key=SECRET, keys_file=path, audit_log=folder / "audit.jsonl")
     with TestClient(create_app(books, settings), base_url=LOOPBACK) as client:
-        yield WalkedApi(client, texts, folder / "access.jsonl")
+        yield WalkedApi(client, texts, folder / "audit.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -203,15 +204,15 @@ def test_a_caller_without_money_gets_no_cost_and_its_name_in_withheld(walked: Wa
     assert any(row["cost"] for row in body["rows"])
 
 
-def test_refusals_and_exports_are_in_the_access_log_without_credentials(books: Warehouse, tmp_path: Path) -> None:
+def test_refusals_and_exports_are_in_the_audit_log_without_credentials(books: Warehouse, tmp_path: Path) -> None:
     with opened(books, tmp_path) as api:
         key = {"Authorization": f"Bearer {api.keys['finance']}"}
         assert api.client.get("/v1/fleet").status_code == 401
         assert api.client.get("/v1/fleet", headers=key).status_code == 403
         assert api.client.get("/v1/chargeback?format=csv", headers=key).status_code == 200
     text = api.log.read_text()
-    lines = re.findall(r'"actor": "(.*?)", "act": "(.*?)", "subject": "(.*?)", "outcome": "(.*?)"', text)
-    assert lines == [
+    entries = [json.loads(line) for line in text.splitlines()]
+    assert [tuple(entry[name] for name in ("actor", "action", "subject", "outcome")) for entry in entries] == [
         ("", "read", "/v1/fleet", "denied"),
         ("finance", "read", "/v1/fleet", "denied"),
         ("finance", "export", "/v1/chargeback", "done"),
@@ -221,6 +222,6 @@ def test_refusals_and_exports_are_in_the_access_log_without_credentials(books: W
 
 @pytest.mark.slow
 def test_an_open_api_serves_every_route_on_loopback(books: Warehouse, tmp_path: Path) -> None:
-    settings = Settings(access_log=tmp_path / "access.jsonl")
+    settings = Settings(audit_log=tmp_path / "audit.jsonl")
     with TestClient(create_app(books, settings), base_url=LOOPBACK) as client:
         WalkedApi(client, {}, tmp_path).check({}, {ROWS, MONEY, FLEET, SQL}, ALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from access.access_log import ActLog
+from access.audit_log import AuditLog
 from access.authenticator import Authenticator
 from contracts.bearer_tokens import is_loopback
 from contracts.callers import Caller, Scope
@@ -16,7 +16,7 @@ from contracts.settings import Settings
 class Verifier:
     """Verifier of API keys and bearer tokens. Without a key, every client may name tenants (loopback only).
 
-    `settings` may name a file of API keys and a provider of tokens; with them, refused senders are in the access log.
+    `settings` may name a file of API keys and a provider of tokens; with them, refused senders are in the audit log.
     Raises BadSetting for a key that cannot be used; `setting` names it in
     errors.
     """
@@ -25,7 +25,7 @@ class Verifier:
         self, key: str | None, setting: str = "produce.http.jwt_key", settings: Settings | None = None
     ) -> None:
         self._authenticator = Authenticator(settings or Settings(), key, setting)
-        self._act_log = ActLog(settings.access_log_path) if settings is not None else None
+        self._audit_log = AuditLog(settings.audit_log_path) if settings is not None else None
 
     @property
     def open(self) -> bool:
@@ -51,8 +51,8 @@ class Verifier:
             name = caller.name
             caller.require(Scope.SEND_USAGE, Scope.SEND_REQUESTS)
         except AccessDenied as error:
-            if self._act_log is not None:
-                self._act_log.deny(name, "send", path, status=error.status)
+            if self._audit_log is not None:
+                self._audit_log.deny(name, "send", path, status=error.status)
             raise
         return caller
 

@@ -138,17 +138,22 @@ def test_no_answer_and_no_log_contains_a_token(guarded: Listener, caplog: pytest
         assert sent.split()[1] not in answer.text + caplog.text
 
 
-def test_a_provider_that_is_away_is_503_and_refused_senders_are_in_the_access_log(tmp_path: Path) -> None:
-    settings = Settings(oidc_issuer="http://127.0.0.1:9", oidc_audience="w", access_log=tmp_path / "access.jsonl")
+def test_a_provider_that_is_away_is_503_and_refused_senders_are_in_the_audit_log(tmp_path: Path) -> None:
+    settings = Settings(oidc_issuer="http://127.0.0.1:9", oidc_audience="w", audit_log=tmp_path / "audit.jsonl")
     verifier = Verifier(SECRET, settings=settings)
     sent = jwt.encode({"iss": "http://127.0.0.1:9"}, SECRET, "HS256", {"kid": "k1"})
     with pytest.raises(Unavailable):
         asyncio.run(verifier.admitted({"authorization": f"Bearer {sent}"}, EVENTS))
     with pytest.raises(AccessDenied):
         asyncio.run(verifier.admitted({"authorization": token(role="viewer")}, EVENTS))
-    [line] = (tmp_path / "access.jsonl").read_text().splitlines()
+    [line] = (tmp_path / "audit.jsonl").read_text().splitlines()
     denial = json.loads(line)
-    assert (denial["actor"], denial["act"], denial["subject"], denial["status"]) == ("role:viewer", "send", EVENTS, 403)
+    assert (denial["actor"], denial["action"], denial["subject"], denial["status"]) == (
+        "role:viewer",
+        "send",
+        EVENTS,
+        403,
+    )
 
 
 def test_an_api_key_to_send_sends_and_one_to_read_does_not(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Entries of commands in the audit log: who ran what. The actor is the operating system's user, at its host."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contracts.settings import Settings
+
+_exporting: ContextVar[Settings | None] = ContextVar("exporting", default=None)
+
+
+def record(settings: Settings, action: str, subject: str, outcome: str = "done", **details: str | int) -> None:
+    """Append an entry to the audit log of the settings."""
+    from access.audit_log import AuditLog
+
+    AuditLog(settings.audit_log_path).record(_actor(), action, subject, outcome, **details)
+
+
+@contextmanager
+def exports_recorded(settings: Settings) -> Iterator[None]:
+    """Record what `record_export` tells of in the block, which reads the ledger of the settings."""
+    token = _exporting.set(settings)
+    try:
+        yield
+    finally:
+        _exporting.reset(token)
+
+
+def record_export(rows: int) -> None:
+    """Append an entry about CSV of the ledger, before it is written: its reader may leave at any time."""
+    if settings := _exporting.get():
+        command, *words = sys.argv[1:] or [""]
+        record(settings, "export", command, "begun", query=shlex.join(words), rows=rows)
+
+
+def _actor() -> str:
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name  # Not getpass, which believes the environment.
+    except KeyError:  # A container's user need not have a name.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
