@@ -78,13 +78,16 @@ Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of 
 
 
 def _page(
-    limit: Limit = 1000,
+    request: Request,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of rows in a page; CSV without it has all rows.")
+    ] = 1000,
     cursor: Annotated[
         str | None,
         Query(max_length=MAX_CURSOR, description="`next` of the page before. Opaque; keep the other parameters."),
     ] = None,
 ) -> PageRequest:
-    return PageRequest(limit, cursor)
+    return PageRequest(limit, cursor, is_whole=not {"limit", "cursor"} & request.query_params.keys())
 
 
 RequestedPage = Annotated[PageRequest, Depends(_page)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, TypeVar
 
 from fastapi import Depends, Request
@@ -47,11 +47,22 @@ class QuestionBounds:
             )
         if self._questions.total() >= MAX_QUESTIONS:
             raise HTTPException(503, f"{MAX_QUESTIONS} questions are under way; ask again.", {"Retry-After": RETRY_S})
+        async with self.download(caller) as in_turn, in_turn():
+            yield
+
+    @asynccontextmanager
+    async def download(self, caller: str) -> AsyncIterator[Callable[[], AbstractAsyncContextManager[None]]]:
+        """Count an answer that is being sent as one of the caller's questions. Yields what waits for a turn of it."""
         self._questions[caller] += 1
         own = self._callers.setdefault(caller, asyncio.Semaphore(CALLER_RUNNING))
-        try:
+
+        @asynccontextmanager
+        async def in_turn() -> AsyncIterator[None]:
             async with own, self._running:
                 yield
+
+        try:
+            yield in_turn
         finally:
             self._questions[caller] -= 1
             if not self._questions[caller]:
@@ -77,6 +88,7 @@ async def _turn(request: Request, caller: _Authenticated) -> AsyncIterator[None]
     address = request.client.host if request.client else ""
     # A credential of all tenants may be many people's, and the page needs none on loopback.
     asker = f"address {address} {caller.name}" if caller.tenants is None else f"tenants {sorted(caller.tenants)}"
+    request.state.asker = asker
     async with bounds.turn(asker):
         yield
 

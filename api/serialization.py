@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,17 +12,17 @@ from functools import cache
 from typing import Any, Literal
 
 from fastapi import Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic import TypeAdapter
 
+from api.exports import Rows, export, paged_rows
 from contracts.callers import Caller
 from contracts.csv_text import csv_pieces
 from contracts.units import plain_decimal
-from warehouse.cursors import Page
+from warehouse.cursors import Page, PageRequest
 from warehouse.periods import Period
 
 Format = Literal["json", "csv"]
-CSV_TYPE = "text/csv; charset=utf-8; header=present"
 
 
 @cache
@@ -77,28 +77,28 @@ def respond(
     columns: Sequence[str],
     *,
     next_: str | None = None,
-    csv_rows: list[dict[str, Any]] | None = None,
+    csv_pages: Iterator[Rows] | None = None,
+    is_whole: bool = False,
     **envelope: Any,
 ) -> Response:
-    """Respond with `{**envelope, rows, next}` as JSON, or with the rows as CSV (`csv_rows` where they differ).
+    """Respond with `{**envelope, rows, next}` as JSON, or as CSV (`csv_pages` where its rows differ or are more).
 
-    Both have the next page in a Link header (RFC 8288).
+    Both have the next page in a Link header (RFC 8288), but not a whole CSV, which has all pages.
     """
-    headers = {"Vary": "Accept"}
-    if next_:
-        headers["Link"] = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
     if wants_csv(request, format_):
-        exported = rows if csv_rows is None else csv_rows
-        _record_export(request, len(exported))
-        return StreamingResponse(csv_pieces(exported, columns), media_type=CSV_TYPE, headers=headers)
+        headers = link_headers(request, None if is_whole else next_)
+        return export(request, iter([rows]) if csv_pages is None else csv_pages, columns, headers)
+    headers = link_headers(request, next_)
     body = adapter(dict[str, Any]).dump_json({**envelope, "rows": rows, "next": next_})
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _record_export(request: Request, rows: int) -> None:
-    """Append a download as CSV to the audit log."""
-    query = {"query": request.url.query, "rows": rows}
-    request.app.state.audit_log.record(request.state.caller.name, "export", request.url.path, "done", **query)
+def link_headers(request: Request, next_: str | None) -> dict[str, str]:
+    """Return the headers of an answer in rows: it depends on Accept, and its next page is linked."""
+    if not next_:
+        return {"Vary": "Accept"}
+    link = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
+    return {"Vary": "Accept", "Link": link}
 
 
 def record_question(request: Request, text: str) -> None:
@@ -110,9 +110,23 @@ def record_question(request: Request, text: str) -> None:
 
 
 def respond_page(
-    request: Request, format_: Format | None, page: Page[Any], row_type: type[Any], period: Period, **envelope: Any
+    request: Request,
+    format_: Format | None,
+    read: Callable[[PageRequest], Page[Any]],
+    page_request: PageRequest,
+    row_type: type[Any],
+    period: Period,
+    **envelope: Any,
 ) -> Response:
-    """Respond with a page of rows of the dataclass `row_type`, with its period, and `simulated` if any row is."""
+    """Respond with a page of rows of the dataclass `row_type`, with its period, and `simulated` if any row is.
+
+    As CSV it has all pages, unless a limit was asked for.
+    """
+    page = read(page_request)
+    if wants_csv(request, format_):
+        pages = paged_rows(read, page, page_request, plain_rows)
+        headers = link_headers(request, None if page_request.is_whole else page.next)
+        return export(request, pages, [field.name for field in fields(row_type)], headers)
     return respond(
         request,
         format_,

@@ -35,11 +35,16 @@ def exports_recorded(settings: Settings) -> Iterator[None]:
         _exporting.reset(token)
 
 
-def record_export(rows: int) -> None:
-    """Append an entry about CSV of the ledger, before it is written: its reader may leave at any time."""
+def record_export(rows: int | None) -> None:
+    """Append an entry about CSV of the ledger, before it is written: its reader may leave at any time.
+
+    `rows` is None where rows are printed as they are read.
+    """
     if settings := _exporting.get():
         command, *words = sys.argv[1:] or [""]
-        record(settings, "export", command, "begun", query=shlex.join(words), rows=rows)
+        record(
+            settings, "export", command, "begun", query=shlex.join(words), **({} if rows is None else {"rows": rows})
+        )
 
 
 def _actor() -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +27,9 @@ from cli.options import (
     split_names,
 )
 
+if TYPE_CHECKING:
+    from cli.grouped_rows import Blocks
+
 
 def chargeback(
     by: Annotated[
@@ -41,7 +45,7 @@ def chargeback(
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: BoundaryName = None,
-    limit: Limit = 1000,
+    limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -50,17 +54,26 @@ def chargeback(
 
     Example: wattlog chargeback --by tenant,model --period 2026-10 --format csv
     """
-    with open_ledger_and_settings(data) as (reader, settings):
+    with open_ledger_and_settings(data) as (reader, settings), ExitStack() as stack:
         from warehouse.chargeback import chargeback_queries
-        from warehouse.cursors import PageRequest
+        from warehouse.cursors import Page, PageRequest
         from warehouse.filters import Filter
 
         names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
-        page, total = chargeback_queries.chargeback_and_total(reader, resolved, names, filter_, PageRequest(limit))
+        chosen = output_format(format_, as_json)
+        blocks: Blocks | None = None
+        if limit is not None or chosen is Format.TABLE or not names:
+            page, total = chargeback_queries.chargeback_and_total(
+                reader, resolved, names, filter_, PageRequest(limit or 1_000)
+            )
+        else:
+            blocks = stack.enter_context(chargeback_queries.chargeback_blocks(reader, resolved, names, filter_))
+            page, total = Page([]), blocks[0]
         print_grouped_rows(
-            output_format(format_, as_json),
+            chosen,
             page,
+            blocks=blocks,
             title="Chargeback",
             names=names,
             period=resolved,
@@ -68,4 +81,4 @@ def chargeback(
             outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
             total=total,
         )
-        note_nodes_without_host(reader, resolved, cluster, page.rows)
+        note_nodes_without_host(reader, resolved, cluster, [total])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +27,9 @@ from cli.options import (
     split_names,
 )
 
+if TYPE_CHECKING:
+    from cli.grouped_rows import Blocks
+
 
 def efficiency(
     by: Annotated[
@@ -39,7 +43,7 @@ def efficiency(
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: BoundaryName = None,
-    limit: Limit = 1000,
+    limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -48,22 +52,32 @@ def efficiency(
 
     Example: wattlog efficiency --by model,hardware --bucket day
     """
-    with open_ledger_and_settings(data) as (reader, settings):
+    with open_ledger_and_settings(data) as (reader, settings), ExitStack() as stack:
         from warehouse.chargeback import chargeback_queries
-        from warehouse.cursors import PageRequest
+        from warehouse.cursors import Page, PageRequest
         from warehouse.filters import Filter
 
         groups = [name for name in split_names(by) if name != bucket]
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
-        page = chargeback_queries.efficiency(reader, resolved, bucket, groups, filter_, PageRequest(limit))
+        chosen = output_format(format_, as_json)
+        blocks: Blocks | None = None
+        chargeback_queries.check_bucket(bucket)
+        if limit is not None or chosen is Format.TABLE:
+            page = chargeback_queries.efficiency(reader, resolved, bucket, groups, filter_, PageRequest(limit or 1_000))
+        else:
+            blocks = stack.enter_context(
+                chargeback_queries.chargeback_blocks(reader, resolved, [bucket, *groups], filter_)
+            )
+            page = Page([])
         print_grouped_rows(
-            output_format(format_, as_json),
+            chosen,
             page,
+            blocks=blocks,
             title="Efficiency",
             names=[bucket, *groups],
             period=resolved,
             boundary=boundary,
             outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
         )
-        note_nodes_without_host(reader, resolved, cluster, page.rows)
+        note_nodes_without_host(reader, resolved, cluster, [blocks[0]] if blocks else page.rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cli.ledger_access import note_more_rows, open_ledger_and_settings, resolve
+from functools import partial
+
+from cli.ledger_access import is_whole, note_more_rows, open_ledger_and_settings, print_whole_csv, read_rows, resolve
 from cli.options import Cluster, Data, Format, FormatOption, From, Json, Limit, PeriodName, TimeZone, To, output_format
 from cli.tables import Column, decimals, integer, percent, print_rows, text_column
 
@@ -27,7 +29,7 @@ def fleet(
     end: To = None,
     tz: TimeZone = None,
     cluster: Cluster = None,
-    limit: Limit = 1000,
+    limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -38,16 +40,20 @@ def fleet(
     """
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain, plain_rows
-        from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
         from warehouse.ledger import ledger_queries
         from warehouse.results import FleetRow
 
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
-        page = ledger_queries.fleet(reader, resolved, Filter(cluster=cluster), PageRequest(limit))
+        chosen = output_format(format_, as_json)
+        read = partial(ledger_queries.fleet, reader, resolved, Filter(cluster=cluster))
+        if is_whole(chosen, limit):
+            print_whole_csv(read, plain_rows, FleetRow.__dataclass_fields__)
+            return
+        page = read_rows(read, chosen, limit)
         simulated = any(row.simulated for row in page.rows)
         print_rows(
-            output_format(format_, as_json),
+            chosen,
             plain_rows(page.rows),
             title=f"Fleet, {resolved}",
             columns=_COLUMNS,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from cli.boundary import PART_NAMES, note_clusters_outside
-from cli.ledger_access import note_more_rows
+from cli.ledger_access import bounded_page, note_more_rows
 from cli.options import Format
-from cli.output import note, stdout
+from cli.output import note, print_csv, stdout
 from cli.tables import Column, decimals, decimals_or_figures, figures, integer, kilograms, print_rows, text_column
 from contracts.boundary import Boundary
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from warehouse.cursors import Page
     from warehouse.periods import Period
     from warehouse.results import ChargebackRow, Outside
+
+    Blocks = tuple[ChargebackRow, Iterator[list[ChargebackRow]]]
 
 _MEASURES = (
     Column("tokens", "tokens", integer),
@@ -43,12 +47,24 @@ def print_grouped_rows(
     boundary: Boundary | None,
     outside: Outside,
     total: ChargebackRow | None = None,
+    blocks: Blocks | None = None,
 ) -> None:
-    """Print a page grouped by `names`, with the total if there is one, what its energy includes, and notes."""
+    """Print a page grouped by `names`, with the total if there is one, what its energy includes, and notes.
+
+    With `blocks`, every row in place of the page: CSV as they are read, JSON of at most MAX_JSON_ROWS.
+    """
     from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
     from api.serialization import plain, plain_rows
     from warehouse.chargeback.chargeback_queries import DIMENSIONS
 
+    hidden = set(DIMENSIONS) - set(names)
+    if blocks is not None and format_ is Format.CSV:
+        parts = (chargeback_csv_rows(plain_rows(rows, exclude=hidden), boundary) for rows in blocks[1])
+        print_csv(chain.from_iterable(parts), chargeback_columns(names))
+        _print_notes([blocks[0]], [blocks[0]], boundary, outside, mixed=blocks[0].mixed_currencies)
+        return
+    if blocks is not None:
+        page = bounded_page(blocks[1])
     simulated = any(row.simulated for row in page.rows)
     all_rows = [*page.rows, *([total] if total else [])]
     unmetered = [column for column in _UNMETERED if any(getattr(row, column.field) for row in all_rows)]
@@ -58,7 +74,7 @@ def print_grouped_rows(
         envelope |= {"boundary": boundary, **plain(outside)}
     if total_row is not None:
         envelope["total"] = total_row
-    rows = plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names))
+    rows = plain_rows(page.rows, exclude=hidden)
     print_rows(
         format_,
         rows,
@@ -73,12 +89,19 @@ def print_grouped_rows(
     )
     if format_ is Format.TABLE:
         _print_parts([total] if total else page.rows, boundary, complete=total is not None or not page.next)
-    note_clusters_outside(boundary, outside)
-    _note_missing_prices(all_rows)
-    _note_unmetered([total] if total else page.rows)
-    if total is not None and total.mixed_currencies:
-        note("Clusters are priced in several currencies, which do not add up: try --by cluster.")
+    sums = [total] if total else page.rows
+    _print_notes(all_rows, sums, boundary, outside, mixed=total is not None and total.mixed_currencies)
     note_more_rows(page)
+
+
+def _print_notes(
+    rows: list[ChargebackRow], sums: list[ChargebackRow], boundary: Boundary | None, outside: Outside, *, mixed: bool
+) -> None:
+    note_clusters_outside(boundary, outside)
+    _note_missing_prices(rows)
+    _note_unmetered(sums)
+    if mixed:
+        note("Clusters are priced in several currencies, which do not add up: try --by cluster.")
 
 
 def _print_parts(rows: list[ChargebackRow], boundary: Boundary | None, *, complete: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from cli.ledger_access import note_more_rows, open_ledger_and_settings, resolve
+from cli.ledger_access import is_whole, note_more_rows, open_ledger_and_settings, print_whole_csv, read_rows, resolve
 from cli.options import (
     Cluster,
     Data,
@@ -35,7 +36,7 @@ def latency(
     tz: TimeZone = None,
     tenant: Tenant = None,
     cluster: Cluster = None,
-    limit: Limit = 1000,
+    limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -49,18 +50,24 @@ def latency(
     with open_ledger_and_settings(data) as (reader, settings):
         from api.latency_rows import flat_latency_row, latency_columns
         from api.serialization import plain, plain_rows
-        from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
         from warehouse.latency import latency_queries
 
         names = split_names(by)
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster)
-        page = latency_queries.latencies(reader, resolved, names, filter_, PageRequest(limit))
+        chosen = output_format(format_, as_json)
+        read = partial(latency_queries.latencies, reader, resolved, names, filter_)
+        if is_whole(chosen, limit):
+            print_whole_csv(
+                read, lambda part: [flat_latency_row(row) for row in plain_rows(part)], latency_columns(names)
+            )
+            return
+        page = read_rows(read, chosen, limit)
         rows = plain_rows(page.rows)
         simulated = any(row.simulated for row in page.rows)
         print_rows(
-            output_format(format_, as_json),
+            chosen,
             rows,
             title=f"Latency in ms, {resolved}",
             columns=[

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.audit_entries import exports_recorded
-from cli.output import errors_reported, note
+from cli.options import Format
+from cli.output import errors_reported, note, print_csv
 from cli.settings import load_settings
 
 if TYPE_CHECKING:
     from contracts.settings import Settings
     from warehouse.client import Warehouse
+    from warehouse.cursors import Page, PageRequest
     from warehouse.periods import Period
     from warehouse.reader import LedgerReader
+
+Row = TypeVar("Row")
+MAX_JSON_ROWS = 500_000
+"""Rows that a command prints as one JSON document at most."""
 
 
 def open_warehouse(settings: Settings) -> Warehouse:
@@ -106,6 +113,48 @@ def resolve(reader: LedgerReader, name: str | None, start: str | None, end: str 
     from warehouse.periods import resolve_period
 
     return resolve_period(reader, name, start=start, end=end, time_zone=time_zone)
+
+
+def is_whole(format_: Format, limit: int | None) -> bool:
+    """Return True for CSV without --limit: it has every row, as they are read."""
+    return format_ is Format.CSV and limit is None
+
+
+def print_whole_csv(
+    read: Callable[[PageRequest], Page[Row]],
+    flat: Callable[[list[Row]], list[dict[str, Any]]],
+    columns: Iterable[str],
+) -> None:
+    """Print every page as CSV, in bounded memory."""
+    from warehouse.cursors import MAX_LIMIT, PageRequest, all_pages
+
+    pages = all_pages(read, read(PageRequest(MAX_LIMIT)))
+    print_csv(chain.from_iterable(map(flat, pages)), list(columns))
+
+
+def read_rows(read: Callable[[PageRequest], Page[Row]], format_: Format, limit: int | None) -> Page[Row]:
+    """Return so many rows; without a limit, a table's first 1,000, and all of JSON.
+
+    Raises BadQuery for more than `MAX_JSON_ROWS`.
+    """
+    from warehouse.cursors import MAX_LIMIT, PageRequest, all_pages
+
+    if format_ is Format.TABLE or limit is not None:
+        return read(PageRequest(limit or 1_000))
+    return bounded_page(all_pages(read, read(PageRequest(MAX_LIMIT))))
+
+
+def bounded_page(parts: Iterable[list[Row]]) -> Page[Row]:
+    """Return rows in one page. Raises BadQuery for more than `MAX_JSON_ROWS`."""
+    from contracts.errors import BadQuery
+    from warehouse.cursors import Page
+
+    rows: list[Row] = []
+    for part in parts:
+        rows += part
+        if len(rows) > MAX_JSON_ROWS:
+            raise BadQuery("format", "json", f"more than {MAX_JSON_ROWS} rows: ask for --format csv, or for less")
+    return Page(rows)
 
 
 def note_more_rows(page: Any) -> None:

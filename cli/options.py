@@ -57,7 +57,10 @@ BoundaryName = Annotated[
         show_default="all that was measured",
     ),
 ]
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, help="Maximum number of rows.", show_default="1000 of a table, else all"),
+]
 Frequency = Annotated[str, typer.Option(help="Length of a step: day or hour.")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -39,9 +39,9 @@ def print_json(value: Any) -> None:
     sys.stdout.write(document + "\n")
 
 
-def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print rows as CSV, unrounded (`contracts.csv_text`)."""
-    record_export(len(rows))
+    record_export(len(rows) if isinstance(rows, Sized) else None)
     sys.stdout.writelines(csv_pieces(rows, columns))
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from cli.ledger_access import note_more_rows, note_requests_not_stored, open_ledger_and_settings, resolve
+from functools import partial
+
+from cli.ledger_access import (
+    is_whole,
+    note_more_rows,
+    note_requests_not_stored,
+    open_ledger_and_settings,
+    print_whole_csv,
+    read_rows,
+    resolve,
+)
 from cli.options import Data, Format, FormatOption, From, Json, Limit, PeriodName, Tenant, TimeZone, To, output_format
 from cli.tables import Column, integer, print_rows, text_column
 
@@ -26,7 +36,7 @@ def sessions(
     end: To = None,
     tz: TimeZone = None,
     tenant: Tenant = None,
-    limit: Limit = 1000,
+    limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -37,15 +47,20 @@ def sessions(
     """
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain, plain_rows
-        from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
         from warehouse.results import SessionRow
         from warehouse.usage.sessions import sessions as read_sessions
 
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
-        page = read_sessions(reader, resolved, Filter(tenant=tenant), PageRequest(limit))
+        chosen = output_format(format_, as_json)
+        read = partial(read_sessions, reader, resolved, Filter(tenant=tenant))
+        note_requests_not_stored(settings)
+        if is_whole(chosen, limit):
+            print_whole_csv(read, plain_rows, SessionRow.__dataclass_fields__)
+            return
+        page = read_rows(read, chosen, limit)
         simulated = any(row.simulated for row in page.rows)
-        chosen, rows = output_format(format_, as_json), plain_rows(page.rows)
+        rows = plain_rows(page.rows)
         if chosen is Format.TABLE:  # Where nothing was measured, energy is unknown and not 0.
             rows = [{**row, "energy_uj": row["energy_uj"] or None} if row["unmetered_tokens"] else row for row in rows]
         print_rows(
@@ -58,5 +73,4 @@ def sessions(
             envelope={"period": plain(resolved), "simulated": simulated},
             next_=page.next,
         )
-        note_requests_not_stored(settings)
         note_more_rows(page)

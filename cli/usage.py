@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from cli.ledger_access import note_more_rows, open_ledger_and_settings, resolve
+from cli.ledger_access import is_whole, note_more_rows, open_ledger_and_settings, print_whole_csv, read_rows, resolve
 from cli.options import (
     Cluster,
     Data,
@@ -38,7 +39,7 @@ def usage(
     tenant: Tenant = None,
     cluster: Cluster = None,
     workload: Annotated[str | None, typer.Option(help="Only this workload.")] = None,
-    limit: Limit = 1000,
+    limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -50,19 +51,24 @@ def usage(
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain, plain_rows
         from api.usage_rows import flat_usage_row, hidden_usage_fields, usage_columns
-        from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
         from warehouse.usage import usage_queries
 
         names = split_names(by)
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter)
-        page = usage_queries.usage(reader, resolved, names, bucket, filter_, PageRequest(limit))
         columns = usage_columns(names, bucket)
-        rows = plain_rows(page.rows, exclude=hidden_usage_fields(columns))
+        plain_of = partial(plain_rows, exclude=hidden_usage_fields(columns))
+        chosen = output_format(format_, as_json)
+        read = partial(usage_queries.usage, reader, resolved, names, bucket, filter_)
+        if is_whole(chosen, limit):
+            print_whole_csv(read, lambda part: [flat_usage_row(row) for row in plain_of(part)], columns)
+            return
+        page = read_rows(read, chosen, limit)
+        rows = plain_of(page.rows)
         simulated = any(row.simulated for row in page.rows)
         print_rows(
-            output_format(format_, as_json),
+            chosen,
             rows,
             title=f"Usage, {resolved}",
             columns=[

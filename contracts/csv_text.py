@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -23,7 +23,7 @@ _FORMULA = re.compile(r"'*[\t\r\n]|[\s\u200b-\u200d\u2060\ufeff\0']*+[=+\-@\uff1
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
-def csv_pieces(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[str]:
+def csv_pieces(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[str]:
     """Yield a header and rows as pieces of CSV text.
 
     Null is empty; lists are joined by ';', parts of objects by ':'.

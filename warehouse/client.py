@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from queue import Empty, LifoQueue
@@ -189,6 +189,16 @@ class Warehouse:
             result = client.query(sql, parameters=params or None, settings=dict(settings or {}))
             names = result.column_names
             return [dict(zip(names, row, strict=True)) for row in result.result_rows]
+
+    def query_blocks(self, sql: str, **params: Any) -> Generator[list[dict[str, Any]]]:
+        """Run SQL and yield its rows as `query` returns them, some thousands at a time, as the engine sends them.
+
+        It holds a reader until the last block, or until it is closed: do not wait for anybody between two.
+        """
+        with self.reader() as client, client.query_row_block_stream(sql, parameters=params or None) as blocks:
+            names = blocks.source.column_names
+            for block in blocks:
+                yield [dict(zip(names, row, strict=True)) for row in block]
 
     def arrow(self, sql: str, **params: Any) -> pa.Table:
         """Run SQL and return an Arrow table. ClickHouse's DateTime is uint32 seconds there: select DateTime64."""

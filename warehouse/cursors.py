@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -42,6 +42,8 @@ class PageRequest:
 
     limit: int = 1_000
     cursor: str | None = None
+    is_whole: bool = False
+    """Nobody asked for a part: an export has every row, this page and those after it."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.limit <= MAX_LIMIT:
@@ -56,6 +58,16 @@ class PageRequest:
         if len(rows) <= self.limit:
             return Page(rows)
         return Page(rows[: self.limit], write_cursor(question, key(rows[self.limit - 1])))
+
+
+def all_pages(read: Callable[[PageRequest], Page[Row]], first: Page[Row]) -> Iterator[list[Row]]:
+    """Yield the rows of `first` and of every page after it, MAX_LIMIT at a time."""
+    yield first.rows
+    next_ = first.next
+    while next_:
+        page = read(PageRequest(MAX_LIMIT, next_))
+        yield page.rows
+        next_ = page.next
 
 
 def write_cursor(question: Sequence[object], key: Key) -> str:

@@ -8,7 +8,7 @@ tests/warehouse/test_reader.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,13 @@ class LedgerReader:
         """
         sql, bound = self._bind(name, filter, fragments, params)
         return self._warehouse.query(sql, settings=settings, **bound)
+
+    def ask_blocks(
+        self, name: str, filter: Filter = _EVERY_ROW, *, fragments: Mapping[str, str] | None = None, **params: Any
+    ) -> Generator[list[dict[str, Any]]]:
+        """Run a question as `ask` does, and yield its rows in blocks (`Warehouse.query_blocks`)."""
+        sql, bound = self._bind(name, filter, fragments, params)
+        return self._warehouse.query_blocks(sql, **bound)
 
     def ask_arrow(
         self, name: str, filter: Filter = _EVERY_ROW, *, fragments: Mapping[str, str] | None = None, **params: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from fastapi.responses import Response
 from api.auth import CallerReader, LedgerRouter, MoneyReader, may_see_money
 from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
 from api.examples import billing as examples
+from api.exports import spooled_export
 from api.params import (
     Cluster,
     Dimensions,
@@ -22,13 +24,14 @@ from api.params import (
     split_names,
 )
 from api.response_models import ChargebackResponse, EfficiencyResponse, documented
-from api.serialization import Format, plain, plain_rows, respond
+from api.serialization import Format, link_headers, plain, plain_rows, respond, wants_csv
 from contracts.boundary import Boundary
 from warehouse.chargeback import chargeback_queries
 from warehouse.chargeback.dimensions import DIMENSIONS
 from warehouse.cursors import Page
 from warehouse.filters import Filter
 from warehouse.periods import Period
+from warehouse.reader import LedgerReader
 from warehouse.results import ChargebackRow
 
 router = LedgerRouter(prefix="/v1", tags=["billing"])
@@ -50,6 +53,8 @@ def chargeback(
     model, hardware, hour, day or month. Cost is rounded once, to millionths, by largest remainder. All rows sum to
     `total` exactly."""
     names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
+    if page_request.is_whole and wants_csv(request, format_):
+        return _respond_whole(request, reader, period, names, filter_)
     page, total = chargeback_queries.chargeback_and_total(reader, period, names, filter_, page_request)
     return _respond_grouped(
         request,
@@ -81,10 +86,11 @@ def efficiency(
     money gets null for `cost`, and `withheld` says so."""
     groups = [name for name in split_names(by) if name != bucket]
     filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
-    page = chargeback_queries.efficiency(reader, period, bucket, groups, filter_, page_request)
     withheld = [] if may_see_money(request) else ["cost"]
-    if withheld:
-        page = Page([replace(row, cost=None) for row in page.rows], page.next)
+    if page_request.is_whole and wants_csv(request, format_):
+        return _respond_whole(request, reader, period, [bucket, *groups], filter_, withheld)
+    page = chargeback_queries.efficiency(reader, period, bucket, groups, filter_, page_request)
+    page = Page(_without(withheld, page.rows), page.next)
     return _respond_grouped(
         request,
         format_,
@@ -96,6 +102,30 @@ def efficiency(
         withheld=withheld,
         **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
+
+
+def _without(withheld: Sequence[str], rows: list[ChargebackRow]) -> list[ChargebackRow]:
+    """Return rows without what a caller may not see."""
+    nothing: dict[str, Any] = dict.fromkeys(withheld)
+    return [replace(row, **nothing) for row in rows] if nothing else rows
+
+
+def _respond_whole(
+    request: Request,
+    reader: LedgerReader,
+    period: Period,
+    names: list[str],
+    filter_: Filter,
+    withheld: Sequence[str] = (),
+) -> Response:
+    """Respond with every row as CSV."""
+    hidden = set(DIMENSIONS) - set(names)
+
+    def flat(rows: list[ChargebackRow]) -> list[dict[str, Any]]:
+        return chargeback_csv_rows(plain_rows(_without(withheld, rows), exclude=hidden), filter_.boundary)
+
+    with chargeback_queries.chargeback_blocks(reader, period, names, filter_) as (_, blocks):
+        return spooled_export(request, map(flat, blocks), chargeback_columns(names), link_headers(request, None))
 
 
 def _respond_grouped(
@@ -116,7 +146,7 @@ def _respond_grouped(
         format_,
         rows,
         chargeback_columns(names),
-        csv_rows=chargeback_csv_rows(rows, boundary),
+        csv_pages=iter([chargeback_csv_rows(rows, boundary)]),
         next_=page.next,
         period=plain(period),
         simulated=simulated,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import Request
 from fastapi.responses import Response
 
@@ -27,5 +29,5 @@ def fleet(
     format_: RequestedFormat = None,
 ) -> Response:
     """Each node's GPUs, by hardware: energy, mean power, utilisation, idle and unallocated share. Operators only."""
-    page = ledger_queries.fleet(reader, period, Filter(cluster=cluster), page_request)
-    return respond_page(request, format_, page, FleetRow, period)
+    read = partial(ledger_queries.fleet, reader, period, Filter(cluster=cluster))
+    return respond_page(request, format_, read, page_request, FleetRow, period)

@@ -63,6 +63,6 @@ def forecast(
         format_,
         plain_rows(forecasts),
         ["key", "measure", "unit", *(field.name for field in fields(ForecastStep))],
-        csv_rows=step_rows(forecasts),
+        csv_pages=iter([step_rows(forecasts)]),
         simulated=any(row.simulated for row in forecasts),
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 from fastapi import Request
 from fastapi.responses import Response
 
 from api.auth import CallerReader, LedgerRouter
 from api.examples import latency as examples
+from api.exports import paged_rows
 from api.latency_rows import flat_latency_row, latency_columns
 from api.params import Cluster, Dimensions, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, split_names
 from api.response_models import RowsResponse, documented
@@ -32,14 +37,20 @@ def latency(
     """Time to the first token, per output token, of the whole request and in the queue: P50, P95 and P99 of requests
     that ended well, by any dimensions. From histograms that add up exactly, true to one part in eight."""
     names = list(dict.fromkeys(split_names(by)))
-    page = latency_queries.latencies(reader, period, names, Filter(tenant=tenant, cluster=cluster), page_request)
+    read = partial(latency_queries.latencies, reader, period, names, Filter(tenant=tenant, cluster=cluster))
+    page = read(page_request)
+
+    def flat(part: Sequence[LatencyRow]) -> list[dict[str, Any]]:
+        return [flat_latency_row(row) for row in plain_rows(part)]
+
     rows = plain_rows(page.rows)
     return respond(
         request,
         format_,
         rows,
         latency_columns(names),
-        csv_rows=[flat_latency_row(row) for row in rows],
+        csv_pages=paged_rows(read, page, page_request, flat),
+        is_whole=page_request.is_whole,
         next_=page.next,
         period=plain(period),
         simulated=any(row.simulated for row in page.rows),

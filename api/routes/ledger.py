@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
@@ -50,8 +51,8 @@ def ledger(
 ) -> Response:
     """The windows behind a bill, oldest first."""
     filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, boundary=boundary)
-    page = ledger_queries.ledger_rows(reader, period, filter_, page_request, provisional=provisional)
-    return respond_page(request, format_, page, LedgerRow, period)
+    read = partial(ledger_queries.ledger_rows, reader, period, filter_, provisional=provisional)
+    return respond_page(request, format_, read, page_request, LedgerRow, period)
 
 
 @router.get(
@@ -70,10 +71,18 @@ def intervals(
     """Measurements of each GPU in a window of a workload. A tenant sees which GPUs measured windows in which it has a
     row, without energy and times, which it shares with others."""
     start = _instant(window_start)
-    page = ledger_queries.intervals(reader, start, cluster, workload, page_request)
+    read = partial(ledger_queries.intervals, reader, start, cluster, workload)
+    page: Page[Any] = read(page_request)
     end = EpochMs(start + page.rows[0].window_ms) if page.rows else start
     of_row = GpuInterval if reader.tenants is None else GpuOfWindow
-    return respond_page(request, format_, page, of_row, Period(start, end))
+    return respond_page(
+        request,
+        format_,
+        lambda at: page if at is page_request else read(at),
+        page_request,
+        of_row,
+        Period(start, end),
+    )
 
 
 @router.get("/latest", responses=documented(RowsResponse[LatestRow], examples.LATEST))
@@ -88,7 +97,7 @@ def latest(
     end = newest(reader).window_end or EpochMs(0)
     rows = ledger_queries.latest(reader, end, Filter(tenant=tenant), PageRequest(limit))
     start = EpochMs(max(end - ledger_queries.LATEST_WINDOWS_MS, 0))
-    return respond_page(request, format_, Page(rows), LatestRow, Period(start, end))
+    return respond_page(request, format_, lambda _: Page(rows), PageRequest(limit), LatestRow, Period(start, end))
 
 
 def _instant(text: str) -> EpochMs:

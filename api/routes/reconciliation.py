@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from api.auth import FleetReader, LedgerRouter
 from api.examples import reconciliation as examples
+from api.exports import paged_rows
 from api.params import Cluster, RequestedFormat, RequestedPage, ResolvedPeriod, Workload
 from api.response_models import RowsResponse, documented
 from api.serialization import plain, plain_rows, respond
@@ -44,13 +46,16 @@ def reconciliation(
 ) -> Response:
     """Each quantity that two sources tell, by hour and workload, as `wattlog reconcile` stored it, and what it found.
     Operators only."""
-    page = records.compared_hours(reader, period, Filter(cluster=cluster, workload=workload), page_request)
+    read = partial(records.compared_hours, reader, period, Filter(cluster=cluster, workload=workload))
+    page = read(page_request)
     run = records.newest_run(reader)
     return respond(
         request,
         format_,
         plain_rows(page.rows),
         [field.name for field in fields(ComparedHour)],
+        csv_pages=paged_rows(read, page, page_request, plain_rows),
+        is_whole=page_request.is_whole,
         next_=page.next,
         period=plain(period),
         simulated=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Request
@@ -37,6 +38,6 @@ def requests(
     """Requests that ended in the period, with their energy. They are kept for 30 days. If workers do not store single
     requests, the response has a note."""
     filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, session_id=session_id)
-    page = ledger_queries.requests(reader, period, filter_, page_request)
+    read = partial(ledger_queries.requests, reader, period, filter_)
     note = _NOT_STORED if request.app.state.settings.requests == "none" else None
-    return respond_page(request, format_, page, RequestEnergyRow, period, note=note)
+    return respond_page(request, format_, read, page_request, RequestEnergyRow, period, note=note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Request
@@ -34,9 +35,9 @@ def sessions(
 ) -> Response:
     """Agents' sessions, by tenant and name, with the requests that ended in the period and the usage that counts in it.
     Single requests are kept for 30 days. If workers do not store them, the response has a note."""
-    page = read_sessions(reader, period, Filter(tenant=tenant), page_request)
+    read = partial(read_sessions, reader, period, Filter(tenant=tenant))
     note = _NOT_STORED if request.app.state.settings.requests == "none" else None
-    return respond_page(request, format_, page, SessionRow, period, note=note)
+    return respond_page(request, format_, read, page_request, SessionRow, period, note=note)
 
 
 @router.get("/sessions/{session_id:path}", responses=documented(Session, examples.SESSION, 404))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Query, Request
@@ -10,6 +11,7 @@ from pydantic import AfterValidator
 
 from api.auth import LedgerRouter, MoneyReader
 from api.examples import usage as examples
+from api.exports import paged_rows
 from api.params import (
     NAME,
     Cluster,
@@ -70,15 +72,18 @@ def usage(
     in full in the step of its last millisecond."""
     names = split_names(by)
     filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter)
-    page = usage_queries.usage(reader, period, names, bucket, filter_, page_request)
+    read = partial(usage_queries.usage, reader, period, names, bucket, filter_)
+    page = read(page_request)
     columns = usage_columns(names, bucket)
-    rows = plain_rows(page.rows, exclude=hidden_usage_fields(columns))
+    plain_of = partial(plain_rows, exclude=hidden_usage_fields(columns))
+    rows = plain_of(page.rows)
     return respond(
         request,
         format_,
         rows,
         columns,
-        csv_rows=[flat_usage_row(row) for row in rows],
+        csv_pages=paged_rows(read, page, page_request, lambda part: [flat_usage_row(row) for row in plain_of(part)]),
+        is_whole=page_request.is_whole,
         next_=page.next,
         period=plain(period),
         simulated=any(row.simulated for row in page.rows),

@@ -202,7 +202,7 @@ async function refresh() {
     unmetered(bill.total);
     balance(books || { ...bill.total, measured_uj: bill.total.energy_uj, residual_uj: "0" });
     overTime(rows, step);
-    $("csv").href = `/v1/chargeback?${query}&format=csv&limit=10000`;
+    $("csv").href = `/v1/chargeback?${query}&format=csv`;
     $("period").textContent = `${bill.period.start.replace(".000", "")} to ${bill.period.end.replace(".000", "")}`;
     $("status").className = "status";
     $("status").textContent = bill.rows.length ? "" : "The ledger has no final window yet. It fills as windows close.";

@@ -226,3 +226,28 @@ def test_a_boundary_that_nothing_was_measured_in_is_named(run: Run, command: str
 
 def test_an_unknown_boundary_is_refused(run: Run) -> None:
     assert run("chargeback", "--boundary", "rack").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["chargeback --by hour,tenant,model", "efficiency --by tenant,model --bucket hour"])
+def test_csv_and_json_have_every_row_unless_a_limit_is_given(run: Run, command: str) -> None:
+    words = [*command.split(), "--period", "all"]
+    rows = list(csv.DictReader(io.StringIO(run(*words, "--format", "csv").stdout)))
+    body = json.loads(run(*words, "--json").stdout)
+    assert len(rows) == len(body["rows"]) > 1_000 and body["next"] is None
+    assert [row["energy_uj"] for row in rows] == [str(row["energy_uj"]) for row in body["rows"]]
+    assert len(list(csv.DictReader(io.StringIO(run(*words, "--format", "csv", "--limit", "5").stdout)))) == 5
+    few = run(*words, "--limit", "5", "--json")
+    assert len(json.loads(few.stdout)["rows"]) == 5 and "more than these 5 rows" in few.stderr
+
+
+@pytest.mark.parametrize("command", ["usage", "sessions", "fleet", "latency --by hour,tenant"])
+def test_csv_and_json_of_other_reports_have_the_same_rows(run: Run, command: str) -> None:
+    words = [*command.split(), "--period", "all"]
+    rows = list(csv.DictReader(io.StringIO(run(*words, "--format", "csv").stdout)))
+    assert len(rows) == len(json.loads(run(*words, "--json").stdout)["rows"]) > 0
+
+
+def test_a_csv_that_cannot_be_whole_ends_with_a_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warehouse.chargeback.chargeback_queries.MAX_EXPORT_ROWS", 10)
+    ran = run("chargeback", "--by", "hour", "--period", "all", "--format", "csv")
+    assert ran.exit_code == 2 and "more than 10 rows" in ran.stderr

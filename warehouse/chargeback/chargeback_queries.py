@@ -13,9 +13,11 @@ money (None, not 0); any other says how many of its tokens these are, and its fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from contracts.boundary import Boundary
@@ -44,6 +46,8 @@ _FIRST_PAGE = PageRequest()
 
 MAX_ROWS = 500_000
 """Rows that `chargeback_all` returns at most."""
+MAX_EXPORT_ROWS = 5_000_000
+"""Rows that `chargeback_blocks` yields at most."""
 MAX_DIVIDED = 10_000
 """Clusters and times at which prices change inside windows, in one question."""
 
@@ -92,6 +96,38 @@ def chargeback_all(
     return rows
 
 
+@contextmanager
+def chargeback_blocks(
+    reader: LedgerReader, period: Period, by: Sequence[str], filter: Filter = _ALL
+) -> Iterator[tuple[ChargebackRow, Iterator[list[ChargebackRow]]]]:
+    """Yield the total, and every row in blocks, for an export: one reading of the ledger, in bounded memory.
+
+    It holds a reader of the warehouse until the block ends. The rows raise BadQuery past `MAX_EXPORT_ROWS`.
+    """
+    by = check_by(by)
+    if not by:
+        raise BadQuery("by", "", f"group by any of {', '.join(DIMENSIONS)}")
+    reader.narrow(filter)
+    if period.start >= period.end:
+        yield _chargeback_row((), _EMPTY), iter(())
+        return
+    name, fragments, params = _question(reader, period, by, filter, MAX_EXPORT_ROWS + 1, [])
+    with closing(reader.ask_blocks(name, filter, fragments=fragments, **params)) as blocks:
+        first = next(blocks, [])
+        total = _chargeback_row((), first[0] if first else _EMPTY)
+        yield total, _rows_of_blocks(by, chain([first[1:]], blocks))
+
+
+def _rows_of_blocks(by: tuple[str, ...], blocks: Iterable[list[dict[str, Any]]]) -> Iterator[list[ChargebackRow]]:
+    count = 0
+    for block in blocks:
+        count += len(block)
+        if count > MAX_EXPORT_ROWS:
+            fix = f"more than {MAX_EXPORT_ROWS} rows: narrow the period or group more coarsely"
+            raise BadQuery("by", ",".join(by), fix)
+        yield [_chargeback_row(by, row) for row in block]
+
+
 def efficiency(
     reader: LedgerReader,
     period: Period,
@@ -101,9 +137,14 @@ def efficiency(
     page: PageRequest = _FIRST_PAGE,
 ) -> Page[ChargebackRow]:
     """Return J/token over time: a chargeback by `bucket` (hour, day or month) and any other dimensions."""
+    check_bucket(bucket)
+    return chargeback(reader, period, [bucket, *by], filter, page)
+
+
+def check_bucket(bucket: str) -> None:
+    """Raise BadQuery for a bucket that does not exist."""
     if bucket not in ("hour", "day", "month"):
         raise BadQuery("bucket", bucket, "give hour, day or month")
-    return chargeback(reader, period, [bucket, *by], filter, page)
 
 
 def clusters_outside(reader: LedgerReader, period: Period, filter: Filter) -> Outside:
@@ -132,28 +173,11 @@ def _chargeback(
     reader: LedgerReader, period: Period, by: tuple[str, ...], filter: Filter, limit: int, after: Key
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
     """Return the total, and at most `limit` rows after the key `after`."""
-    span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end}
-    by_group = grouping(by)
-    spans = sql_file("chargeback/spans").render({"breaks": by_group["breaks"]})
-    steps = step_parameters(by, period)
-    is_cut = changes_inside_hours(reader, period, filter, by_group["breaks"], steps)
-    divided = _divided(reader, filter, span | steps, spans) if is_cut else []
-    rows = reader.ask(
-        "chargeback/chargeback",
-        filter,
-        fragments={
-            "charges": rollup_rows(by, with_windows=is_cut or cuts_an_hour(period)),
-            "spans": spans,
-            "cuts": CUTS,
-            "divided": _DIVIDED if divided else _UNDIVIDED,
-            **by_group,
-        },
-        **span,
-        **steps,
-        **_optional(divided=divided),
-        after=after,
-        limit=limit + 1,
-    )
+    reader.narrow(filter)
+    if period.start >= period.end:
+        return _chargeback_row((), _EMPTY), []
+    name, fragments, params = _question(reader, period, by, filter, limit, after)
+    rows = reader.ask(name, filter, fragments=fragments, **params)
     if not rows:
         return _chargeback_row((), _EMPTY), []
     total = _chargeback_row((), rows[0])
@@ -163,6 +187,27 @@ def _chargeback(
 def _optional(**parameters: Any) -> dict[str, Any]:
     """Return the parameters that have a value: the engine refuses one that the SQL does not use."""
     return {name: value for name, value in parameters.items() if value}
+
+
+def _question(
+    reader: LedgerReader, period: Period, by: tuple[str, ...], filter: Filter, limit: int, after: Key
+) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """Return the question of a chargeback: its name, its fragments and its parameters."""
+    span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end}
+    by_group = grouping(by)
+    spans = sql_file("chargeback/spans").render({"breaks": by_group["breaks"]})
+    steps = step_parameters(by, period)
+    is_cut = changes_inside_hours(reader, period, filter, by_group["breaks"], steps)
+    divided = _divided(reader, filter, span | steps, spans) if is_cut else []
+    fragments = {
+        "charges": rollup_rows(by, with_windows=is_cut or cuts_an_hour(period)),
+        "spans": spans,
+        "cuts": CUTS,
+        "divided": _DIVIDED if divided else _UNDIVIDED,
+        **by_group,
+    }
+    params = {**span, **steps, **_optional(divided=divided), "after": after, "limit": limit + 1}
+    return "chargeback/chargeback", fragments, params
 
 
 _UNDIVIDED = "[]::Array(String)"
