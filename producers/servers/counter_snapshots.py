@@ -6,8 +6,9 @@ keep tokens from being invented:
 * Where start times show that several servers answer at one address (`server_identity`), nothing is counted.
 
 * Where a series goes back without a restart, a second server may have answered. What others grew by is held for
-  HOLD_READINGS readings. A jump out of all proportion on a page without start times is held, too. If a series goes
-  back a second time within an hour, several servers answer.
+  HOLD_READINGS readings. A jump out of all proportion is held, too, where no start time tells the server from others:
+  for an hour, unless most of the next readings show such growth, too. If a series goes back a second time within an
+  hour, or counters jump once within a day after one went back, several servers answer.
 
 * A row that no server of its hardware can produce in its time is refused (`token_limits`).
 """
@@ -44,8 +45,11 @@ from producers.servers.token_limits import DEFAULT_LIMIT, above_limit
 
 HOLD_READINGS = 10
 """Looks without another step back after which what is held counts."""
+BACKS_MS = 86_400_000
+"""Time for which it is remembered that a series went back."""
 JUMP_TOKENS, JUMP_FACTOR = 10_000, 10
-"""Growth that is held on a page without start times: above both, as tokens, and as a multiple of the greatest rate."""
+"""Growth that is held where another server may have answered: above both, as tokens, and as a multiple of the greatest
+rate."""
 MAX_GROUPS = 20_000
 """Pairs of model and tenant on one page."""
 MAX_PROCESSES = 1_000
@@ -55,7 +59,8 @@ class ServerCounterSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """Counters of a server at one time. Stored as the source's checkpoint.
 
     `started_ms` and `totals` are those of releases that differenced totals by model; `series` and `missing` are those
-    of `KnownSeries`. While growth is held, `held_ms` is since when, and `latest` has the values of the last reading.
+    of `KnownSeries`. While growth is held, `held_ms` is since when, `latest` has the values of the last reading, and
+    `held_tokens` is what they showed in all, `held_jumps` how many of them showed a jump.
     `backs` are the times at which series went back, `several_ms` the last sign of several servers. `waiting` are cached
     tokens that are ahead of their prompts. `peak_rate` is the greatest growth so far, in tokens per second.
     """
@@ -69,6 +74,8 @@ class ServerCounterSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     waiting: dict[str, list[tuple[int, int]]] = {}
     held_ms: int = 0
     held_readings: int = 0
+    held_jumps: int = 0
+    held_tokens: int = 0
     latest: dict[str, int] = {}
     backs: dict[str, int] = {}
     several_ms: int = 0
@@ -113,17 +120,49 @@ def served_since(
     else:
         changes = process_changes(before.starts, scrape.starts, before.held_ms or before.t_ms)
     growths = series_growths(before.known, scrape, changes)
-    backs = {key: t_ms for key, t_ms in before.backs.items() if scrape.t_ms - t_ms < STILL_MS}
-    again = [g for g in growths if g.is_back and g.key in backs]
+    backs = {key: t_ms for key, t_ms in before.backs.items() if scrape.t_ms - t_ms < BACKS_MS}
+    again = [g for g in growths if g.is_back and scrape.t_ms - backs.get(g.key, 0) < STILL_MS]
     several = changes.several
     if again and not several:
         several = f"{again[0].series.name} went back for the second time within an hour"
+    held = _held(before, scrape, growths)
+    if held.is_lone and backs and not several:
+        several = f"{held.tokens:,} tokens more at once, within a day after counters went back"
     if several or before.several_ms:
         is_sign = bool(several or changes.doubtful) or any(g.is_back for g in growths)
         reason = "" if before.several_ms else several  # Once; then the same sentence, which is logged once a minute.
         return _of_several(scrape, reason, scrape.t_ms if is_sign else before.several_ms)
     backs |= {g.key: scrape.t_ms for g in growths if g.is_back}
-    return _counted(before, scrape, changes, growths, backs, limit)
+    return _counted(before, scrape, changes, growths, backs, held, limit)
+
+
+class _Held(NamedTuple):
+    """Growth of series that another server's counters may stand for, in tokens, and the readings that showed jumps, of
+    those since it is held."""
+
+    tokens: int
+    jumps: int
+    readings: int
+    is_held: bool
+
+    @property
+    def is_lone(self) -> bool:
+        """Return whether it jumped, and most of the readings that followed showed no jump."""
+        return self.readings >= HOLD_READINGS and 0 < 2 * self.jumps <= self.readings
+
+
+def _held(before: ServerCounterSnapshot, scrape: PageScrape, growths: Sequence[SeriesGrowth]) -> _Held:
+    """Return what is held with this reading, and whether it must be."""
+    tokens = tokens_of([g for g in growths if not g.is_sure])
+    bound = max(JUMP_TOKENS, JUMP_FACTOR * before.peak_rate * (scrape.t_ms - before.t_ms) // 1000)
+    is_jump = tokens - before.held_tokens > bound
+    if any(g.is_back for g in growths):
+        return _Held(tokens, 0, 0, is_held=True)
+    if not before.held_ms:
+        return _Held(tokens, int(is_jump), 0, is_held=is_jump)
+    held = _Held(tokens, before.held_jumps + is_jump, before.held_readings + 1, is_held=True)
+    is_over = held.readings >= HOLD_READINGS and (not held.is_lone or scrape.t_ms - before.held_ms >= STILL_MS)
+    return held._replace(is_held=not is_over)
 
 
 def _begun(scrape: PageScrape, *, several_ms: int = 0) -> ServerCounterSnapshot:
@@ -147,7 +186,7 @@ def _of_several(scrape: PageScrape, reason: str, sign_ms: int) -> ServedSince:
 
 def _counted(
     before: ServerCounterSnapshot, scrape: PageScrape, changes: ProcessChanges, growths: Sequence[SeriesGrowth],
-    backs: dict[str, int], limit: int,
+    backs: dict[str, int], held: _Held, limit: int,
 ) -> ServedSince:  # fmt: skip
     """Return the rows of growths, or hold them."""
     known = before.known
@@ -162,19 +201,15 @@ def _counted(
     notes = [_doubt(process, scrape.starts[process]) for process in sorted(changes.doubtful)]
     restarts = [_restart(process, scrape.starts[process]) for process in sorted(changes.replaced)]
     length_ms = scrape.t_ms - known.counted_ms
-    unsure = tokens_of([g for g in growths if not g.is_sure])
-    is_jump = unsure > max(JUMP_TOKENS, JUMP_FACTOR * before.peak_rate * length_ms // 1000)
-    held_readings = 0 if went_back or not before.held_ms else before.held_readings + 1
-    is_held = bool(went_back) or (held_readings < HOLD_READINGS if before.held_ms else is_jump)
     is_explained = changes.restarted >= set(scrape.processes)  # Restarts explain counters that went back.
-    if not is_held or is_explained or above_limit(unsure, length_ms, limit):
+    if not held.is_held or is_explained or above_limit(held.tokens, length_ms, limit):
         return _believed(after, scrape, growths, limit, ServedSince(after, (), restarts, refused, notes))
-    if is_jump and not before.held_ms:
-        notes.append(f"{unsure:,} tokens at once, and no start time: held for {HOLD_READINGS} readings, in case "
-                     "another server answered")  # fmt: skip
+    if held.jumps and not before.held_ms:
+        notes.append(f"{held.tokens:,} tokens at once, and no start time that tells this server from others: held for "
+                     f"{HOLD_READINGS} readings, or an hour if few follow, in case another one answered")  # fmt: skip
     snapshot = msgspec.structs.replace(
-        after, held_ms=known.counted_ms, held_readings=held_readings, series={g.key: g.base for g in growths},
-        latest={g.key: g.value for g in growths},
+        after, held_ms=known.counted_ms, held_readings=held.readings, held_jumps=held.jumps, held_tokens=held.tokens,
+        series={g.key: g.base for g in growths}, latest={g.key: g.value for g in growths},
     )  # fmt: skip
     return ServedSince(snapshot, (), restarts, refused, notes, is_complete=False)
 

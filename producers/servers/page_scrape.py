@@ -23,11 +23,11 @@ PREFILL_REQUESTS, PREFILL_TOKENS = 20, 32
 
 def scrape_of(
     counters: TokenCounters, name: str, page: PrometheusPage, t_ms: int, *, started_ms: int | None = None,
-    models: Sequence[str] = (),
+    models: Sequence[str] = (), is_alone: bool = False,
 ) -> PageScrape:  # fmt: skip
     """Return what a page shows, of `models` only, if there are such patterns.
 
-    `started_ms` is the start of a process whose page does not give it.
+    `started_ms` is the start of a process whose page does not give it. `is_alone`: one server has its address.
 
     Raises BadInput for another server's page, and for a malformed counter that may be any model's.
     """
@@ -43,7 +43,9 @@ def scrape_of(
         starts.setdefault(frozenset(), started_ms)
     by_size = sorted(starts, key=len, reverse=True)
     processes = [_process(s.labels, by_size) for s in series]
-    return PageScrape(t_ms, {_text(labels): start_ms for labels, start_ms in starts.items()}, series, processes)
+    return PageScrape(
+        t_ms, {_text(labels): start_ms for labels, start_ms in starts.items()}, series, processes, is_alone
+    )
 
 
 def _starts(page: PrometheusPage) -> dict[frozenset[tuple[str, str]], int]:

@@ -23,7 +23,7 @@ from producers.bindings.kubernetes.pods import PodDevice, holder_of
 from producers.bindings.kubernetes.serving_pod import ServingPod
 from producers.common.prometheus_text import PrometheusPage, parse_page
 from producers.runtime.clock import Clock
-from producers.runtime.refusals import at_place, refusal
+from producers.runtime.refusals import ItemRefusal, at_place, refusal
 from producers.servers.counter_snapshots import ServedSince, ServerCounterSnapshot, served_since
 from producers.servers.page_scrape import prefill_note, scrape_of
 from producers.servers.scrape import CountAs, ServedWorkload, workload_batches
@@ -60,8 +60,11 @@ class PodTarget(NamedTuple):
     url: str
     pod: ServingPod
     group: PodGroup
+    port: int
     serves: ServedWorkload
     started_ms: int | None
+    is_alone: bool = False
+    """The API server says now that the pod has this address."""
 
     @property
     def place(self) -> str:
@@ -118,7 +121,8 @@ class PodServers:
                 if isinstance(page, Exception):
                     raise page
                 scrape = scrape_of(
-                    target.group.counters, target.place, page, t_ms, started_ms=target.started_ms
+                    target.group.counters, target.place, page, t_ms, started_ms=target.started_ms,
+                    is_alone=target.is_alone,
                 )  # fmt: skip
                 served = served_since(
                     known.get(target.key), scrape, limit=target.group.limit, born_ms=born_ms.get(target.key)
@@ -162,7 +166,7 @@ class PodServers:
 
         Raises Unavailable where no group's pods are known. One that fails costs the others nothing.
         """
-        urls = set(self.other_urls)
+        chosen: dict[str, PodTarget] = {}
         failures = 0
         for group in self.groups:
             try:
@@ -185,9 +189,13 @@ class PodServers:
                 except Exception as error:
                     read.refused.append(refusal(error, pod.place))
                     continue
-                if target.url not in urls:
-                    urls.add(target.url)
-                    yield target
+                if target.url in self.other_urls or pod.is_stopped(target.port):
+                    continue
+                other = chosen.setdefault(target.url, target)
+                if other.key != target.key:
+                    read.refused.append(_shared_address(other, target))
+                    chosen[target.url] = max(other, target, key=lambda one: one.pod.holds_address)
+        yield from chosen.values()
 
     def _target(self, group: PodGroup, pod: ServingPod, *, is_current: bool) -> PodTarget:
         """Return a pod's page and workload. Raises BadInput for a pod whose port, workload or tenant is not known."""
@@ -202,7 +210,8 @@ class PodServers:
         url = f"{group.scheme}://{f'[{ip}]' if ':' in ip else ip}:{port}{group.path}"
         serves = ServedWorkload(group.cluster, group.workload or holder.workload, tenant, group.count)
         started_ms = pod.started_ms(port) if is_current else None
-        return PodTarget(_key(pod, port), url, pod, group, serves=serves, started_ms=started_ms)
+        key = _key(pod, port)
+        return PodTarget(key, url, pod, group, port, serves=serves, started_ms=started_ms, is_alone=is_current)
 
     @staticmethod
     def _born(before: PodsCheckpoint | None, targets: Sequence[PodTarget]) -> Iterator[tuple[str, int]]:
@@ -231,6 +240,12 @@ class PodServers:
         self._failures[key] = _PodFailures(failures, now_ms + pause_ms)
         if len(self._failures) > MAX_FAILURES:
             self._failures.pop(next(iter(self._failures)))
+
+
+def _shared_address(one: PodTarget, other: PodTarget) -> ItemRefusal:
+    name = max(one, other, key=lambda target: target.pod.holds_address).pod.place
+    text = f"{one.pod.place} and {other.pod.place} have one address, {one.url}: only {name} is read"
+    return ItemRefusal(text, "several_servers")
 
 
 def _key(pod: ServingPod, port: int) -> str:

@@ -25,12 +25,13 @@ _TOKENS = ("prompt_tokens", "completion_tokens")
 
 class PageScrape(NamedTuple):
     """Counters of one reading of a page. `starts` are the starts of its processes (epoch ms), `processes` the process
-    of each series, in their order."""
+    of each series, in their order. `is_alone`: it is known that one server answers at its address."""
 
     t_ms: int
     starts: Mapping[str, int]
     series: Sequence[CounterSeries]
     processes: Sequence[str]
+    is_alone: bool = False
 
     def keys(self) -> list[str]:
         """Return the key of each series: of its process and its own."""
@@ -55,8 +56,7 @@ class KnownSeries(NamedTuple):
 class SeriesGrowth(NamedTuple):
     """Growth of one series from `base` to `value` since `since_ms`.
 
-    `is_back` says that it went back without a restart, `is_sure` that its start is known, so that no other server's
-    counter can stand for it.
+    `is_back` says that it went back without a restart, `is_sure` that no other server's counter can stand for it.
     """
 
     key: str
@@ -95,7 +95,7 @@ def series_growths(known: KnownSeries, scrape: PageScrape, changes: ProcessChang
             base = s.value if is_back else 0
         else:
             base = counted
-        is_sure = process in scrape.starts or process in changes.restarted or s.created_ms is not None
+        is_sure = scrape.is_alone or is_new or process in changes.same or process in changes.restarted
         result.append(SeriesGrowth(key, s, s.value, base, since_ms=since_ms, is_back=is_back, is_sure=is_sure))
     return result
 

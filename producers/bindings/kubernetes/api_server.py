@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,24 @@ from producers.runtime.refusals import read_each, shorten
 
 TIMEOUT_S = 2.0
 MAX_BYTES = 32 * 2**20
+MAX_PARTS = 100
+"""Parts in which an API server may give a list."""
 MAX_LINE_BYTES = 4 * 2**20
 """Limit of a watch's event: the API server stores objects of up to 1.5 MB."""
 PODS = "/api/v1/pods"
 _IS_IT = "Is that the API server?"
 
 
-class _PodList(msgspec.Struct):
-    items: list[msgspec.Raw]
+class _ListMetadata(msgspec.Struct, frozen=True, rename={"version": "resourceVersion", "next_part": "continue"}):
+    version: str = ""
+    next_part: str = ""
+    """Token by which the next part of a list is asked for; "" where it is complete."""
+
+
+class _List(msgspec.Struct):
+    items: list[msgspec.Raw] | None
+    """None for an empty list of some servers in Go."""
+    metadata: _ListMetadata = _ListMetadata()
 
 
 class ApiClient:
@@ -57,6 +67,27 @@ class ApiClient:
             raise Unavailable(f"{url} does not answer: {error}", "Is that the API server?", reason="timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _no_answer(url, error) from None
+
+    def pod_items(self, path: str, query: Mapping[str, str], right: str) -> tuple[list[msgspec.Raw], str]:
+        """Return the pods of a list, undecoded, and its version, however many parts it has.
+
+        Raises Unavailable like `get`, and for what is no list.
+        """
+        items, next_part = list[msgspec.Raw](), dict[str, str]()
+        for _ in range(MAX_PARTS):
+            body = self.get(path, {**query, **next_part}, right)
+            try:
+                part = msgspec.json.decode(body, type=_List)
+            except Exception as error:
+                problem = f"{self.address(path)} does not answer with a list of pods: {shorten(error)}"
+                raise Unavailable(problem, _IS_IT, reason="answer") from None
+            items += part.items or []
+            if not part.metadata.next_part:
+                return items, part.metadata.version
+            # A token says of which version: both are refused together.
+            query = {name: value for name, value in query.items() if name != "resourceVersion"}
+            next_part = {"continue": part.metadata.next_part}
+        raise Unavailable(f"{self.address(path)} lists pods in more than {MAX_PARTS} parts", _IS_IT)
 
     def lines(self, path: str, query: Mapping[str, str], right: str, *, quiet_s: float) -> Iterator[bytes]:
         """Yield the lines of an answer as they come, until it ends. Raises Unavailable, also after `quiet_s` without
@@ -128,20 +159,15 @@ class ApiServer:
         """Return the pods; a malformed one is left out and named. Raises Unavailable where there is no list."""
         # Version 0: from the server's memory, not from etcd.
         query = {"fieldSelector": f"spec.nodeName={self._node}", "resourceVersion": "0"}
-        return _parse_pods(self._client.get(PODS, query, "list pods"), self._client.address(PODS))
+        return _parse_pods(self._client.pod_items(PODS, query, "list pods")[0], self._client.address(PODS))
 
 
 def _no_answer(url: str, error: Exception) -> Unavailable:
     return Unavailable(f"{url} does not answer: {str(error) or type(error).__name__}", "May it be reached from here?")
 
 
-def _parse_pods(body: bytes, url: str) -> PodListing:
-    """Parse a list of pods. Raises Unavailable if no part of it is one."""
-    try:
-        items = msgspec.json.decode(body, type=_PodList).items
-    except Exception as error:
-        problem = f"{url} does not answer with a list of pods: {shorten(error)}"
-        raise Unavailable(problem, "Is that the API server?", reason="answer") from None
+def _parse_pods(items: Sequence[msgspec.Raw], url: str) -> PodListing:
+    """Parse pods. Raises Unavailable if none of them is one."""
     refused: list[str] = []
     placed = ((f"pod {n} of the list", bytes(item)) for n, item in enumerate(items))
     pods = list(read_each(placed, msgspec.json.Decoder(LabelledPod).decode, refused, show=True))

@@ -40,13 +40,8 @@ class PodsView(NamedTuple):
     waiting: Sequence[ServingPod] = ()
 
 
-class _ListMetadata(msgspec.Struct, frozen=True, rename="camel"):
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
-
-
-class _PodList(msgspec.Struct):
-    items: list[msgspec.Raw]
-    metadata: _ListMetadata = _ListMetadata()
 
 
 class _WatchEvent(msgspec.Struct):
@@ -55,7 +50,7 @@ class _WatchEvent(msgspec.Struct):
 
 
 class _Versioned(msgspec.Struct):
-    metadata: _ListMetadata = _ListMetadata()
+    metadata: _Metadata = _Metadata()
 
 
 class _ServiceSpec(msgspec.Struct, frozen=True):
@@ -129,15 +124,9 @@ class PodWatch:
     def list_once(self) -> str:
         """List the pods and return the version of the list. Raises Unavailable."""
         self._listed = self._query()
-        body = self._client.get(self._path, self._listed | {"resourceVersion": "0"}, RIGHTS)
-        try:
-            listing = msgspec.json.decode(body, type=_PodList)
-        except Exception as error:
-            raise Unavailable(
-                f"{self._path} is no list of pods: {shorten(error)}", "Is that the API server?", reason="answer"
-            ) from None
+        items, version = self._client.pod_items(self._path, self._listed | {"resourceVersion": "0"}, RIGHTS)
         refused: list[str] = []
-        placed = ((f"pod {n} of the list", bytes(item)) for n, item in enumerate(listing.items))
+        placed = ((f"pod {n} of the list", bytes(item)) for n, item in enumerate(items))
         pods = list(read_each(placed, msgspec.json.Decoder(ServingPod).decode, refused))
         if len(pods) > MAX_PODS:
             raise Unavailable(f"{self._path} lists {len(pods):,} pods", f"Select {MAX_PODS:,} at most.")
@@ -145,7 +134,7 @@ class PodWatch:
             self._pods = {pod.metadata.uid or pod.place: pod for pod in pods}
             self._refused, self._confirmed_s, self._failure = refused, self._monotonic_s(), None
         self._first.set()
-        return listing.metadata.resource_version
+        return version
 
     def _watch(self, version: str) -> str:
         """Follow the changes after a version, and return the last one; "" where the pods must be listed again."""
@@ -185,6 +174,9 @@ class PodWatch:
                 self._pods.pop(uid, None)
             elif uid in self._pods or len(self._pods) < MAX_PODS:
                 self._pods[uid] = pod
+            else:
+                text = f"{pod.place}: is more than the {MAX_PODS:,} pods that one entry may select: select fewer"
+                self._refused = [*self._refused, text][-100:]
 
     @property
     def _path(self) -> str:

@@ -16,6 +16,7 @@ class ServingMetadata(PodMetadata, frozen=True, rename="camel"):
 
     uid: str = ""
     creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
 
 
 class ContainerPort(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,6 +95,12 @@ class ServingPod(LabelledPod, frozen=True):
         """Time of its creation in epoch ms."""
         return _epoch_ms(self.metadata.creation_timestamp)
 
+    @property
+    def holds_address(self) -> tuple[bool, int]:
+        """Rank of its claim on its address: the greatest of the pods that name one address has it. One that is to be
+        deleted may have given it up already."""
+        return self.metadata.deletion_timestamp is None, self.created_ms or 0
+
     def port(self, port: int | str) -> int:
         """Return the number of a port. Raises BadInput for a name that no container declares."""
         if isinstance(port, int):
@@ -107,12 +114,19 @@ class ServingPod(LabelledPod, frozen=True):
 
     def started_ms(self, port: int) -> int | None:
         """Return when the container with a port, or the only one, began its present run; None where that is unknown."""
+        state = self._state(port)
+        return _epoch_ms(state.running.started_at) if state and state.running else None
+
+    def is_stopped(self, port: int) -> bool:
+        """Return whether the container with a port is known not to run: then another pod may have its address."""
+        state = self._state(port)
+        return state is not None and state.running is None
+
+    def _state(self, port: int) -> ContainerState | None:
         names = [c.name for c in self.spec.containers if any(p.container_port == port for p in c.ports)]
         if not names and len(self.spec.containers) == 1:
             names = [self.spec.containers[0].name]
-        states = {s.name: s.state.running for s in self.status.container_statuses}
-        running = states.get(names[0]) if names else None
-        return _epoch_ms(running.started_at) if running else None
+        return next((s.state for s in self.status.container_statuses if names and s.name == names[0]), None)
 
 
 def _epoch_ms(moment: datetime | None) -> int | None:

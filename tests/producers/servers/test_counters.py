@@ -236,7 +236,7 @@ def test_the_decode_half_of_a_prefill_decode_deployment_is_reported_once() -> No
     def page(n: int) -> str:
         return (
             f"vllm:prompt_tokens_total {1_000 * n}\nvllm:prompt_tokens_cached_total {999 * n}\n"
-            f"vllm:request_success_total {n}\nprocess_start_time_seconds {T0 / 1000 - 99}\n"
+            f"vllm:request_success_total {n}\nprocess_start_time_seconds {T0 / 1000 - 99.5}\n"
         )
 
     pages = iter([page(n) for n in (10, 30, 31)])

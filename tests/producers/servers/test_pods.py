@@ -213,6 +213,47 @@ def test_another_pod_with_the_address_of_one_that_ended_adds_nothing_while_the_a
     assert c.count() == 0
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("ends", [{"deleted": at(20)}, {}], ids=["terminating", "older"])
+def test_a_pod_with_the_address_of_one_that_lingers_has_its_own_tokens(
+    cluster: Callable[..., Cluster], ends: dict[str, Any], order: int
+) -> None:
+    fleet = cluster()
+    fleet.pods = [pod(1), pod(2)]
+    fleet.serve(p1=4_000_000, p2=7)
+    assert fleet.count() == 0
+    lingers, new = pod(1, **ends), serving_pod("p9", "10.0.0.1", created=at(1), started=at(2))
+    fleet.pods = [lingers, new, pod(2)][::order]
+    fleet.serve(p1=5_000_000, p2=8)
+    result = fleet.read()
+    assert sum(prompt_tokens(result)) == 5_000_001
+    [text] = [text for text in result.refused if "have one address" in text]
+    assert "only llm/p9 is read" in text
+    fleet.serve(p1=5_000_009, p2=8)
+    assert fleet.count() == 9
+
+
+def test_a_pod_whose_container_does_not_run_is_not_read(cluster: Callable[..., Cluster]) -> None:
+    fleet = cluster()
+    stopped = pod(1)
+    stopped["status"]["containerStatuses"][0]["state"] = {"terminated": {"exitCode": 0}}
+    fleet.pods = [stopped, pod(2)]
+    fleet.serve(p1=1, p2=2)
+    assert fleet.read().refused == []
+    assert fleet.fetched == ["http://10.0.0.2:8000/metrics"]
+
+
+def test_pods_on_their_node_s_network_count_each_by_its_port(cluster: Callable[..., Cluster]) -> None:
+    fleet = cluster(port="http")
+    fleet.pods = [serving_pod(name, "fd00::1", created=at(-9), started=at(-9), ports={"http": port})
+                  for name, port in (("a", 8000), ("b", 8001))]  # fmt: skip
+    for tokens in (1, 5):
+        fleet.pages = {f"http://[fd00::1]:{port}/metrics": f'sglang:prompt_tokens_total{{model_name="m"}} {tokens}'
+                       for port in (8000, 8001)}  # fmt: skip
+        result = fleet.read()
+    assert (prompt_tokens(result), result.refused) == ([4, 4], [])
+
+
 def test_workload_and_tenant_are_those_of_the_pod_s_labels(cluster: Callable[..., Cluster]) -> None:
     c = cluster(workload="", tenant="")
     labels = {"wattlog.io/workload": "code", "wattlog.io/tenant": "blue"}

@@ -45,15 +45,21 @@ ROUTES: dict[str, Callable[[int, random.Random], int]] = {
     "in turn": lambda k, _: k % 2,
     "at random": lambda _, numbers: numbers.randrange(2),
     "three times each": lambda k, _: k // 3 % 2,
+    "twelve times each, as over a connection that is kept": lambda k, _: k // 12 % 2,
 }
 VISITS: dict[str, Callable[[int, random.Random], int]] = {
     "the second for nine readings": lambda k, _: int(5 <= k < 14),
     "the second for nine readings, twice": lambda k, _: int(5 <= k < 14 or 40 <= k < 49),
+    "the second for half an hour": lambda k, _: int(5 <= k < 185),
+    "the second for half an hour, twice": lambda k, _: int(5 <= k < 185 or 230 <= k < 410),
 }
 FLEETS: dict[str, tuple[Starts, list[int]]] = {
     "started on two days": ([-2 * DAY, -DAY], [5_000_000, 4_000_000]),
     "started on two days, the younger has served more": ([-2 * DAY, -DAY], [4_000_000, 5_000_000]),
     "started in the same second": ([-DAY, -DAY + 0.3], [4_000_000, 4_000_000]),
+    "started in the same second, the second has served more": ([-DAY + 0.1, -DAY + 0.4], [4_000_000, 4_600_000]),
+    "started in the same second, by whole seconds": ([-DAY, -DAY], [4_000_000, 4_600_000]),
+    "started a second apart, by whole seconds": ([-DAY, -DAY + 1], [4_600_000, 4_000_000]),
     "started 30 s apart, just now": ([-40, -10], [100, 20]),
     "workers of one server, each with counters of its own": ([-DAY, -DAY + 0.8], [100, 40]),
     "without start times": ([None, None], [5_000_000, 5_600_000]),
@@ -81,9 +87,19 @@ def test_a_server_that_answers_in_anothers_place_for_a_while_adds_nothing(
     starts: Starts, counts: list[int], route: Callable[[int, random.Random], int]
 ) -> None:
     fleet, scrapes = Fleet(starts, list(counts), 7), Scrapes()
-    answers(route, fleet, scrapes, 60)
+    answers(route, fleet, scrapes, 420)
     assert scrapes.prompt_tokens <= fleet.served
     assert scrapes.reasons
+
+
+@pytest.mark.parametrize("starts", [[-DAY] * 3, [None] * 3, [-DAY, -DAY + 0.8, -DAY + 0.4]])
+@pytest.mark.parametrize("readings", [1, 5, 12, 30, 120])
+def test_three_servers_that_answer_in_turn_are_refused_and_no_token_is_invented(starts: Starts, readings: int) -> None:
+    for counts in ([4_000_000, 4_600_000, 4_300_000], [4_600_000, 4_000_000, 4_300_000], [10, 500_000, 4_300_000]):
+        fleet, scrapes = Fleet(starts, counts, 7), Scrapes()
+        answers(lambda k, _: k // readings % 3, fleet, scrapes, max(60, 5 * readings))
+        assert scrapes.prompt_tokens <= fleet.served
+        assert "several_servers" in scrapes.reasons
 
 
 @given(
@@ -123,6 +139,27 @@ def test_a_busy_server_without_start_time_counts_all_of_its_tokens() -> None:
     scrapes = Scrapes()
     scrapes.run([(None, {"in": 50_000 * n}) for n in range(40)])
     assert scrapes.prompt_tokens == 50_000 * 39
+    assert scrapes.reasons == []
+
+
+@pytest.mark.parametrize("start", [None, -DAY])
+def test_a_single_burst_of_a_server_that_may_be_another_one_counts_after_an_hour(
+    start: float | None,
+) -> None:
+    scrapes = Scrapes()
+    tokens = scrapes.run([(start, {"in": 100_000 * (n > 0) + n}) for n in range(400)])
+    first = next(n for n, count in enumerate(tokens) if count)
+    assert (first, sum(tokens)) == (STILL_MS // 10_000, 100_399)
+    assert sum(len(result.notes) for result in scrapes.results) == 1
+    assert scrapes.reasons == []
+
+
+@pytest.mark.parametrize("adjusted_s", [0, 1, -1])
+def test_a_start_time_with_its_part_of_a_second_is_of_one_server(adjusted_s: int) -> None:
+    scrapes = Scrapes()
+    starts = [-DAY + 0.37] * 5 + [-DAY + 0.37 + adjusted_s] * 5  # The machine's clock is adjusted by whole seconds.
+    tokens = scrapes.run([(start, {"in": 9 * n + 100_000 * (n > 2)}) for n, start in enumerate(starts)])
+    assert tokens == [0, 9, 9, 100_009, *[9] * 6]
     assert scrapes.reasons == []
 
 

@@ -130,7 +130,7 @@ def api() -> Iterator[FakeApi]:
 def serving_pod(
     name: str, ip: str = "10.0.0.1", *, namespace: str = "llm", uid: str = "", labels: Mapping[str, str] | None = None,
     created: str = "2026-01-01T00:00:00Z", started: str = "2026-01-01T00:00:05Z", ready: bool = True,
-    phase: str = "Running", ports: Mapping[str, int] | None = None,
+    phase: str = "Running", ports: Mapping[str, int] | None = None, deleted: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A pod of one container in the API server's form, with a secret that must not be read."""
     declared = [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in (ports or {"http": 8000}).items()]
@@ -138,7 +138,7 @@ def serving_pod(
     return {
         "metadata": {
             "name": name, "namespace": namespace, "uid": uid or name, "labels": dict(labels or {"app": "vllm"}),
-            "creationTimestamp": created,
+            "creationTimestamp": created, "deletionTimestamp": deleted,
         },
         "spec": {"containers": [{"name": "vllm", "ports": declared, "env": env}], "nodeName": "n1"},
         "status": {
@@ -146,6 +146,9 @@ def serving_pod(
             "containerStatuses": [{"name": "vllm", "restartCount": 0, "state": {"running": {"startedAt": started}}}],
         },
     }  # fmt: skip
+
+
+MANY = 10**9
 
 
 class FakeWatchedApi:
@@ -156,6 +159,8 @@ class FakeWatchedApi:
 
     def __init__(self) -> None:
         self.url, self.compacted, self.fails = "", 0, False
+        self.part, self.is_null = MANY, False
+        """Pods of one part of a list; whether an empty list is null."""
         self.queries: list[dict[str, list[str]]] = []
         self.service: dict[str, str] = {}
         self._pods: dict[str, dict[str, Any]] = {}
@@ -180,6 +185,20 @@ class FakeWatchedApi:
         self._events.append({"type": kind, "object": versioned})
         self._changed.notify_all()
 
+    def _list(self, request: Request) -> dict[str, Any]:
+        assert not {"continue", "resourceVersion"} <= request.query.keys()
+        begin = int(request.query.get("continue", ["0"])[0])
+        end = begin + self.part
+        items = list(self._pods.values())[begin:end]
+        next_part = {"continue": str(end)} if end < len(self._pods) else {}
+        return {"items": None if self.is_null and not items else items,
+                "metadata": {"resourceVersion": str(len(self._events)), **next_part}}  # fmt: skip
+
+    def bookmark(self) -> None:
+        """Send a bookmark: a version without a pod."""
+        with self._changed:
+            self._append("BOOKMARK", {"kind": "Pod", "metadata": {}})
+
     def answer(self, request: Request) -> Response:
         """Answer a request."""
         with self._changed:
@@ -191,8 +210,7 @@ class FakeWatchedApi:
             if "/services/" in request.path:
                 return Response(200, json.dumps({"kind": "Service", "spec": {"selector": self.service}}).encode())
             if "watch" not in request.query:
-                metadata = {"resourceVersion": str(len(self._events))}
-                return Response(200, json.dumps({"items": list(self._pods.values()), "metadata": metadata}).encode())
+                return Response(200, json.dumps(self._list(request)).encode())
             since = int(request.query["resourceVersion"][0])
             if since < self.compacted:
                 gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import BadInput, Unavailable
+from producers.bindings.kubernetes import pod_watch
 from producers.bindings.kubernetes.api_server import ApiClient
 from producers.bindings.kubernetes.pod_watch import PodWatch
 from tests.producers.bindings.kubernetes.stand_ins import TOKEN, FakeWatchedApi, serving_pod, watched_api
@@ -52,6 +53,45 @@ def test_pods_are_listed_and_then_followed(api: FakeWatchedApi, watch: Watch) ->
     api.put(serving_pod("b", "10.0.0.7"))
     wait_until(lambda: [pod.status.pod_ip for pod in pods.view().pods] == ["10.0.0.7"])
     assert api.queries[0]["labelSelector"] == ["app=vllm"]
+
+
+@pytest.mark.parametrize("part", [1, 2, 5])
+def test_a_list_in_parts_is_read_to_its_end(api: FakeWatchedApi, watch: Watch, part: int) -> None:
+    api.part = part
+    for name in "abcde":
+        api.put(serving_pod(name))
+    pods = watch()
+    assert places(pods) == [f"llm/{name}" for name in "abcde"]
+    api.delete("c")
+    wait_until(lambda: "llm/c" not in places(pods))
+
+
+def test_an_empty_list_that_is_null_is_no_failure(api: FakeWatchedApi, watch: Watch) -> None:
+    api.is_null = True
+    pods = watch()
+    assert places(pods) == []
+    api.put(serving_pod("a"))
+    wait_until(lambda: places(pods) == ["llm/a"])
+
+
+def test_a_bookmark_changes_no_pod_and_the_watch_goes_on_behind_it(api: FakeWatchedApi, watch: Watch) -> None:
+    api.put(serving_pod("a"))
+    pods = watch()
+    assert places(pods) == ["llm/a"]
+    api.bookmark()
+    wait_until(lambda: api.queries[-1].get("resourceVersion") == ["2"])
+    assert (places(pods), pods.view().refused) == (["llm/a"], [])
+
+
+def test_a_pod_beyond_the_bound_is_named(api: FakeWatchedApi, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_watch, "MAX_PODS", 1)
+    api.put(serving_pod("a"))
+    pods = watch()
+    assert places(pods) == ["llm/a"]
+    api.put(serving_pod("b"))
+    refused = list[str]()
+    wait_until(lambda: bool(refused.extend(pods.view().refused) or refused))
+    assert "llm/b: is more than the 1 pods that one entry may select" in refused[0]
 
 
 def test_pods_are_listed_again_when_the_version_is_too_old(api: FakeWatchedApi, watch: Watch) -> None:
