@@ -36,7 +36,9 @@ class _ListMetadata(msgspec.Struct, frozen=True, rename={"version": "resourceVer
     """Token by which the next part of a list is asked for; "" where it is complete."""
 
 
-class _List(msgspec.Struct):
+class PodListPart(msgspec.Struct):
+    """A list of pods, undecoded, or one part of it."""
+
     items: list[msgspec.Raw] | None
     """None for an empty list of some servers in Go."""
     metadata: _ListMetadata = _ListMetadata()
@@ -76,11 +78,7 @@ class ApiClient:
         items, next_part = list[msgspec.Raw](), dict[str, str]()
         for _ in range(MAX_PARTS):
             body = self.get(path, {**query, **next_part}, right)
-            try:
-                part = msgspec.json.decode(body, type=_List)
-            except Exception as error:
-                problem = f"{self.address(path)} does not answer with a list of pods: {shorten(error)}"
-                raise Unavailable(problem, _IS_IT, reason="answer") from None
+            part = parse_list(body, self.address(path))
             items += part.items or []
             if not part.metadata.next_part:
                 return items, part.metadata.version
@@ -159,14 +157,23 @@ class ApiServer:
         """Return the pods; a malformed one is left out and named. Raises Unavailable where there is no list."""
         # Version 0: from the server's memory, not from etcd.
         query = {"fieldSelector": f"spec.nodeName={self._node}", "resourceVersion": "0"}
-        return _parse_pods(self._client.pod_items(PODS, query, "list pods")[0], self._client.address(PODS))
+        return parse_pods(self._client.pod_items(PODS, query, "list pods")[0], self._client.address(PODS))
 
 
 def _no_answer(url: str, error: Exception) -> Unavailable:
     return Unavailable(f"{url} does not answer: {str(error) or type(error).__name__}", "May it be reached from here?")
 
 
-def _parse_pods(items: Sequence[msgspec.Raw], url: str) -> PodListing:
+def parse_list(body: bytes, url: str) -> PodListPart:
+    """Return a part of a list of pods. Raises Unavailable for what is none."""
+    try:
+        return msgspec.json.decode(body, type=PodListPart)
+    except Exception as error:
+        problem = f"{url} does not answer with a list of pods: {shorten(error)}"
+        raise Unavailable(problem, _IS_IT, reason="answer") from None
+
+
+def parse_pods(items: Sequence[msgspec.Raw], url: str) -> PodListing:
     """Parse pods. Raises Unavailable if none of them is one."""
     refused: list[str] = []
     placed = ((f"pod {n} of the list", bytes(item)) for n, item in enumerate(items))

@@ -109,6 +109,8 @@ class GenAIReader:
             | span_meters.ATTRIBUTES,
             frozenset(span_calls.FIRST_EVENTS),
             token_names.may_be_a_count,
+            token_names.MAPS,
+            frozenset(token_names.OBJECTS),
         )
 
     def read_message(self, body: bytes, recent: KnownCalls, latest_ms: int, *, json: bool) -> SpanCalls:
@@ -160,6 +162,8 @@ class GenAIReader:
                 where = tree.counted_at(span, reading.counts, sums=sums, empty=not reading.has_counts)
                 if recent.has(call.identities[0]):
                     skipped[REPEATED] += 1
+                    if not sums:
+                        tree.note_known(span, reading.counts)
                 elif sums and not (reading.counts.prompt or reading.counts.completion):
                     skipped[OTHER] += 1  # An agent that called no model.
                 elif where:

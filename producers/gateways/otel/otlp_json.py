@@ -7,16 +7,26 @@ refuses a message, the message is decoded level by level, and only the malformed
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import msgspec
 
 from contracts.errors import BadInput
 from producers.common.body_cost import bounded, check_items, check_json
 from producers.common.json_text import repair
-from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
+from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Nested, Span, SpanSelection, select
 from producers.runtime.refusals import read_each, refusal
 
 SPANS = "spans"
+
+
+class _KeyValue(msgspec.Struct):
+    key: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Map(msgspec.Struct):
+    values: list[_KeyValue] = []
 
 
 class _Any(msgspec.Struct):
@@ -24,11 +34,7 @@ class _Any(msgspec.Struct):
     intValue: int | str | None = None  # noqa: N815
     doubleValue: float | str | None = None  # noqa: N815
     boolValue: bool | None = None  # noqa: N815
-
-
-class _KeyValue(msgspec.Struct):
-    key: str
-    value: msgspec.Raw = msgspec.Raw(b"null")
+    kvlistValue: _Map | None = None  # noqa: N815
 
 
 class _Event(msgspec.Struct):
@@ -167,8 +173,8 @@ def _lenient_resource(raw: msgspec.Raw, selection: SpanSelection, refused: list[
     except Exception as error:
         refused.append(refusal(error, "a resource"))
     pairs = list[_KeyValue]()
-    for partial in read_each([("a resource", raw)], _decode_raw_resource, []):
-        pairs += read_each((("an attribute", pair) for pair in partial.attributes), _decode_pair, [])
+    for lenient in read_each([("a resource", raw)], _decode_raw_resource, []):
+        pairs += read_each((("an attribute", pair) for pair in lenient.attributes), _decode_pair, [])
     return _select(pairs, selection)
 
 
@@ -190,25 +196,21 @@ def _span(span: _Span, scope: str, resource: dict[str, AttributeValue], selectio
 
 
 def _select(pairs: list[_KeyValue], selection: SpanSelection) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {}
-    for pair in pairs:
-        value = _scalar(pair.value) if selection.has(pair.key) else None
-        if value is None:
-            continue
-        number = None if value.intValue is None else _int(value.intValue)
-        scalar = _first(number, value.stringValue, value.boolValue, value.doubleValue)
-        if scalar is not None and selection.keeps(pair.key, scalar):
-            attributes[pair.key] = scalar
-    return attributes
+    return select(((pair.key, partial(_nested, pair.value)) for pair in pairs), selection)
 
 
-def _scalar(raw: msgspec.Raw) -> _Any | None:
-    """Return a value, None for a list, a map or no text: none of the selected attributes is one."""
+def _nested(raw: msgspec.Raw) -> Nested:
+    """Return a value, None for a list or no value."""
     try:
         value: _Any | None = _decode_value(raw)
-        return value
     except Exception:
         return None
+    if value is None:
+        return None
+    if value.kvlistValue is not None:
+        return ((pair.key, _nested(pair.value)) for pair in value.kvlistValue.values)
+    number = None if value.intValue is None else _int(value.intValue)
+    return _first(number, value.stringValue, value.boolValue, value.doubleValue)
 
 
 def _first(*values: AttributeValue | None) -> AttributeValue | None:

@@ -15,11 +15,12 @@ from contracts.errors import BadInput
 from producers.common.body_cost import bounded, check_export
 from producers.common.last_result import LastResult
 from producers.common.protobuf_wire import otlp_items, submessages, without
-from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Span, SpanSelection
+from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Nested, Span, SpanSelection, select
 from producers.runtime.refusals import read_each, refusal
 
 _RESOURCE_ATTRIBUTES, _NAME, _SPAN_ATTRIBUTES, _EVENTS, _LINKS = 1, 5, 9, 11, 13
 """Fields of a resource and of a span."""
+SCALARS = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 
 
 class _Pair(Protocol):
@@ -65,15 +66,16 @@ def _span(span: Any, scope: str, resource: dict[str, AttributeValue], selection:
 
 
 def _select(pairs: Collection[_Pair], selection: SpanSelection) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {}
-    for pair in pairs:
-        if selection.has(pair.key):
-            kind = pair.value.WhichOneof("value")
-            if kind in ("string_value", "int_value", "double_value", "bool_value"):
-                value = getattr(pair.value, kind)
-                if selection.keeps(pair.key, value):
-                    attributes[pair.key] = value
-    return attributes
+    return select(((pair.key, partial(nested, pair.value)) for pair in pairs), selection)
+
+
+def nested(value: Any) -> Nested:
+    """Return the value of an AnyValue."""
+    kind = value.WhichOneof("value")
+    if kind == "kvlist_value":
+        return ((pair.key, nested(pair.value)) for pair in value.kvlist_value.values)
+    result: Nested = getattr(value, kind) if kind in SCALARS else None
+    return result
 
 
 def _decode_span_by_span(body: bytes, selection: SpanSelection, why: Exception) -> DecodedSpans:

@@ -90,6 +90,8 @@ class SpanTree:
             return ABOVE
         if self._recent.has(_agent(span.trace_id, self._outermost(span).parent_id)):
             return ABOVE
+        if sums and self._recent.has(events_mark(span.trace_id)):
+            return BELOW
         if sums and not span.parent_id and (self._calls.get(span.trace_id) or self._recent.has(_trace(span.trace_id))):
             return BELOW  # The root of a trace: every call of the trace is below it.
         if below or empty:
@@ -105,13 +107,22 @@ class SpanTree:
         for outer in self.ancestors(span):
             self._below.setdefault((outer.trace_id, outer.span_id), []).append(counts)
         if sums:
-            self._recent.add([_agent(span.trace_id, span.span_id)])
+            self._recent.add([_agent(span.trace_id, span.span_id), agents_mark(span.trace_id)])
             return
         self._memory.add_call(span, counts)
         calls = self._calls.setdefault(span.trace_id, [])
         if len(calls) < MAX_UNLINKED:
             calls.append((span, self._outermost(span), counts))
         self._recent.add([_trace(span.trace_id)])
+
+    def note_known(self, span: Span, counts: CallCounts) -> None:
+        """Note that a span's call was counted before, so that no agent or wrapper around it counts it again.
+
+        An event of it, or an earlier copy of the span, arrived without the spans around it.
+        """
+        self._counted.add((span.trace_id, span.span_id))
+        for outer in self.ancestors(span):
+            self._below.setdefault((outer.trace_id, outer.span_id), []).append(counts)
 
     def has_calls(self, span: Span) -> bool:
         """Return whether calls of the span's trace are counted."""
@@ -188,6 +199,16 @@ def _below(trace_id: str, span_id: str) -> str:
 
 def _agent(trace_id: str, span_id: str) -> str:
     return f"{MARK}agent {trace_id}/{span_id}"
+
+
+def agents_mark(trace_id: str) -> str:
+    """Return the mark of a trace in which an agent counts for its calls."""
+    return f"{MARK}agents {trace_id}"
+
+
+def events_mark(trace_id: str) -> str:
+    """Return the mark of a trace of which events were counted: they do not say which spans are around them."""
+    return f"{MARK}events {trace_id}"
 
 
 def _trace(trace_id: str) -> str:

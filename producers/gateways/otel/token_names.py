@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from producers.gateways.otel.spans import AttributeValue
+from producers.gateways.otel.spans import AttributeValue, map_names
 from producers.gateways.token_names import CountReader, Inclusion, TokenName, looks_like_a_count, name_by_words, names
 from producers.gateways.token_usage import ReportedUsage
 
@@ -98,6 +98,7 @@ OBJECTS: Mapping[str, str] = {
     "langsmith.metadata.usage_metadata": "",
     "gen_ai.usage.input_token_details": "input_token_details.",
     "gen_ai.usage.output_token_details": "output_token_details.",
+    "gen_ai.usage": "", "llm.usage": "", "llm.token_count": "",
 }  # fmt: skip
 """Attributes whose text is an object of counts: JSON, or Python's form of it (LiteLLM's `metadata.usage_object`), with
 what precedes its keys. They fill what the attributes above leave open."""
@@ -109,6 +110,8 @@ _PREFIX = re.compile(
 )
 """Beginnings of the names of token counts. Names without a dot have none (Claude Code's `input_tokens`)."""
 _BY_NAME = {row.name: row for row in ATTRIBUTES}
+MAPS = map_names({*_BY_NAME, *OBJECTS}) | {"openai.usage", "codex.usage", "usage", "llm.token.counts"}
+"""Attributes that may be maps of counts."""
 MAX_NAMES = 4
 """Names of unread counts that one remark gives."""
 

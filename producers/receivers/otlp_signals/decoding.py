@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +18,8 @@ from producers.common.body_cost import bounded, check_export, check_json
 from producers.common.json_text import decode_or_repair
 from producers.common.last_result import LastResult
 from producers.common.protobuf_wire import otlp_items
+from producers.gateways.otel.otlp_protobuf import nested
+from producers.gateways.otel.spans import SpanSelection, select
 from producers.runtime.refusals import read_each, refusal
 
 AttributeValue = str | int | float | bool
@@ -125,6 +127,11 @@ def scalars(pairs: Collection[Any], names: Collection[str]) -> dict[str, Attribu
         if kind in ("string_value", "int_value", "double_value", "bool_value"):
             attributes[pair.key] = getattr(pair.value, kind)
     return attributes
+
+
+def flat_scalars(pairs: Collection[Any], selection: SpanSelection) -> dict[str, AttributeValue]:
+    """Return the attributes that are selected, also those in maps."""
+    return select(((pair.key, partial(nested, pair.value)) for pair in pairs), selection)
 
 
 def encoded(pairs: Collection[Any]) -> bytes:

@@ -12,10 +12,14 @@ from producers.api import Environment, Kind, Plugin, Route
 from producers.gateways.calls import max_ahead_ms
 from producers.gateways.deployments import Deployment, deployments_of
 from producers.receivers.otlp_signals.call_events import CALL_EVENTS
+from producers.receivers.otlp_signals.operation_details import DETAILS
 from producers.receivers.otlp_signals.route import logs_route, metrics_route
 from producers.receivers.otlp_signals.rules import SignalRules
 from producers.receivers.otlp_signals.token_metrics import TOKEN_METRICS
 from producers.runtime.config import ProducerConfig
+
+EVENTS = (*CALL_EVENTS, DETAILS)
+"""Events in logs that can count."""
 
 
 class OtlpConfig(ProducerConfig):
@@ -24,7 +28,7 @@ class OtlpConfig(ProducerConfig):
     model_config = SettingsConfigDict(env_prefix="WATTLOG_OTLP_")
     name: ClassVar[str] = "otlp"
     metrics: tuple[str, ...] = Field((), description="Metrics that count: " + ", ".join(TOKEN_METRICS) + ".")
-    logs: tuple[str, ...] = Field((), description="Events in logs that count: " + ", ".join(CALL_EVENTS) + ".")
+    logs: tuple[str, ...] = Field((), description="Events in logs that count: " + ", ".join(EVENTS) + ".")
     rules: SignalRules = Field(
         default_factory=SignalRules, description="Services that count, who pays, and the session."
     )
@@ -34,11 +38,11 @@ class OtlpConfig(ProducerConfig):
 
     @model_validator(mode="after")
     def _check_names(self) -> OtlpConfig:
-        for option, names, known in (("metrics", self.metrics, TOKEN_METRICS), ("logs", self.logs, CALL_EVENTS)):
+        for option, names, known in (("metrics", self.metrics, TOKEN_METRICS), ("logs", self.logs, EVENTS)):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{option}: {name!r}: there are: {', '.join(known)}")
-        products = {CALL_EVENTS[name].prefix for name in self.logs}
+        products = {name.partition(".")[0] for name in self.logs}
         twice = [name for name in self.metrics if name.partition(".")[0] in products]
         if twice:
             raise ValueError(f"metrics: {twice[0]!r} counts what `logs` count: name one of the two")

@@ -6,6 +6,7 @@ gets 200 in any case; its `partial_success` says what was refused, and what does
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,8 +22,9 @@ from producers.gateways.calls import MAX_ROWS, batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.remarks import FirstRemarks
 from producers.gateways.token_names import looks_like_a_count
-from producers.receivers.otlp_signals.call_events import CALL_EVENTS, EVENT, ORIGIN, EventReader
+from producers.receivers.otlp_signals.call_events import CALL_EVENTS, EVENT, ORIGIN, UNNAMED_SERVICE, EventReader
 from producers.receivers.otlp_signals.decoding import LOGS, METRICS, Signal, SignalItem, decode_items, scalars
+from producers.receivers.otlp_signals.operation_details import DETAILS, counts_for, is_details, read_details
 from producers.receivers.otlp_signals.rules import SignalRules
 from producers.receivers.otlp_signals.token_metrics import ORIGIN as METRICS_ORIGIN
 from producers.receivers.otlp_signals.token_metrics import TOKEN_METRICS, MetricReader, MetricRow
@@ -84,23 +86,32 @@ def _parse_logs(
     sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
     items, malformed = decode_items(sent.body, LOGS, json=sent.content_type == JSON)
-    reader = EventReader(rules, names, sent.caller.payer, sent.caller.name or ORIGIN, sent.bounds)
-    result = reader.read(items, trial, sent.now_ms + ahead_ms)
+    named = DETAILS in names
+    details = [item for item in items if is_details(item)]
+    counted = [item for item in details if named and counts_for(item, rules)]
+    others = [item for item in items if not (named and is_details(item))]
+    reading = sent.caller.payer, sent.caller.name or ORIGIN, sent.bounds
+    reader = EventReader(rules, [name for name in names if name != DETAILS], *reading)
+    result = reader.read(others, trial, sent.now_ms + ahead_ms)
+    of_details = read_details(counted, rules, trial, sent.now_ms + ahead_ms, *reading)
+    skipped = Counter(result.skipped) + Counter(of_details.skipped)
+    skipped[UNNAMED_SERVICE] += len(details) - len(counted) if named else 0
     any_event = EventReader(rules, tuple(CALL_EVENTS))
-    events = [any_event.event_of(item) for item in items]
+    events = [DETAILS if is_details(item) else any_event.event_of(item) for item in items]
     known = {event for event in events if event and event not in names}
     others_with_counts = {_name_of(item) for item, event in zip(items, events, strict=True)
                           if not event and _has_unread_counts(item)}  # fmt: skip
     unread = sorted(others_with_counts - CALL_EVENTS.keys())[:MAX_UNREAD]
-    workload_batches = list(batches(group_by_workload(result.calls, deployments.within(sent.may_use), ORIGIN), ""))
+    calls = [*result.calls, *of_details.calls]
+    workload_batches = list(batches(group_by_workload(calls, deployments.within(sent.may_use), ORIGIN), ""))
     notes = deployments.new_notes()
     return ParsedRequest(
         workload_batches,
-        [*malformed, *result.refused],
-        result.skipped,
-        [*notes, *remarks.new(map(_unread, unread))],
+        [*malformed, *result.refused, *of_details.refused],
+        +skipped,
+        [*notes, *remarks.new([*of_details.remarks, *map(_unread, unread)])],
         {"off": [*_off(known, "logs"), *map(_unread, unread)]},
-        corrected=result.corrected,
+        corrected=Counter(result.corrected) + Counter(of_details.corrected),
     )
 
 

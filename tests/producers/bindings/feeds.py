@@ -13,7 +13,7 @@ from producers.api import BindingSource
 from producers.bindings.apportion import Binding
 from producers.bindings.claims import GpuBoard
 from producers.bindings.config import PodLabelNames, ProcessRule
-from producers.bindings.kubernetes.api_server import _parse_pods
+from producers.bindings.kubernetes.api_server import parse_list, parse_pods
 from producers.bindings.kubernetes.pods import LABELS_MS, KubernetesBindings, PodDevice, PodListing
 from producers.bindings.metrics import BindingMetrics
 from producers.bindings.processes.rules import ProcessBindings
@@ -61,10 +61,11 @@ class _Node:
         labels = {"wattlog.io/workload": "chat", "wattlog.io/tenant": "acme"}
         good, bad = (json.dumps(pod("serving", name, labels)).encode() for name in ("good", "bad"))
         if self._is_bad and self._place == "list":
-            return _parse_pods(self._piece.read(), "http://api")
+            return parse_pods(parse_list(self._piece.read(), "http://api").items or [], "http://api")
         if self._is_bad and self._place == "pod":
             bad = self._piece.read()
-        return _parse_pods(b'{"items": [%s, %s]}' % (bad, good), "http://api")
+        body = b'{"items": [%s, %s]}' % (bad, good)
+        return parse_pods(parse_list(body, "http://api").items or [], "http://api")
 
 
 def _run_kubernetes(place: str, piece: Piece, folder: Path) -> Outcome:

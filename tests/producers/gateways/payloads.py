@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 T0 = 1_700_000_000_000
@@ -121,6 +121,8 @@ def _value(value: Any) -> dict[str, Any]:
             return {"doubleValue": value}
         case list():
             return {"arrayValue": {"values": [_value(v) for v in value]}}
+        case dict():
+            return {"kvlistValue": {"values": [_pair(k, v) for k, v in value.items()]}}
         case _:
             return {"stringValue": value}
 
@@ -139,5 +141,7 @@ def _proto(value: Any) -> AnyValue:
             return AnyValue(double_value=value)
         case list():
             return AnyValue(array_value=ArrayValue(values=[_proto(v) for v in value]))
+        case dict():
+            return AnyValue(kvlist_value=KeyValueList(values=[_proto_pair(k, v) for k, v in value.items()]))
         case _:
             return AnyValue(string_value=value)

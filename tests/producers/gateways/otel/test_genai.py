@@ -43,6 +43,59 @@ def counted(result: SpanCalls) -> list[str]:
     return [call.identities[0].rpartition("/")[2] for call in result.calls]
 
 
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+NO_COUNTS = dict.fromkeys((name for name in CHAT if name.startswith("gen_ai.usage.")), ...)
+MAPS: dict[str, dict[str, Any]] = {
+    "a map of a convention": {"gen_ai.usage": {"input_tokens": 100, "output_tokens": 20}},
+    "nested": {"gen_ai": {"usage": {"input_tokens": 100, "output_tokens": 20, "cache_read": {"input_tokens": 30}}}},
+    "details": {"gen_ai.usage": {"input_tokens": 100, "output_tokens": 20, "details": {"cache_read_tokens": 30}}},
+    "OpenInference": {"llm.token_count": {"prompt": 100, "completion": 20, "prompt_details": {"cache_read": 30}}},
+    "OpenInference, from the root": {"llm": {"token_count": {"prompt": 100, "completion": 20, "total": 120}}},
+    "OpenAI's names": {
+        "gen_ai.usage": {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 30}}
+    },
+    "Vercel": {"ai.usage": {"inputTokens": "100", "outputTokens": 20.0, "cachedInputTokens": 30}},
+    "traceloop": {"llm.usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}},
+    "Langfuse": {"langfuse.observation.usage_details": {"input": 70, "input_cached_tokens": 30, "output": 20}},
+    "Langfuse, from the root": {"langfuse": {"observation": {"usage_details": {"input": 100, "output": 20}}}},
+    "beside an attribute": {"gen_ai.usage.input_tokens": 100, "gen_ai.usage": {"input_tokens": 7, "output_tokens": 20}},
+    "with texts": {"gen_ai.usage": {"note": SECRET * 9, "input_tokens": 100, "list": [1], "output_tokens": 20}},
+    "as a text": {"gen_ai.usage": '{"input_tokens": 100, "output_tokens": 20}'},
+}
+
+
+@both
+@pytest.mark.parametrize("attributes", MAPS.values(), ids=MAPS)
+def test_counts_in_maps_are_read_by_the_names_that_they_have_together(
+    encode: Encode, attributes: dict[str, Any]
+) -> None:
+    result = read(encode([span({**NO_COUNTS, **attributes})]))
+    [call] = result.calls
+    assert isinstance(call, InferenceCall)
+    row = call.row
+    assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) in ((100, 0, 20), (100, 30, 20))
+    assert row.cached_tokens == (30 if "30" in str(attributes) else 0)
+    assert SECRET not in repr(result)
+
+
+@both
+def test_a_map_that_is_wide_or_deep_is_read_to_a_bound_and_spoils_nothing(encode: Encode) -> None:
+    deep: dict[str, Any] = {"input_tokens": 7}
+    for _ in range(20):
+        deep = {"more": deep}
+    wide = {f"x{n}": n for n in range(5_000)}
+    for attributes in ({"gen_ai.usage": deep}, {"llm": wide}, {"gen_ai": {"usage": wide}}, {"gen_ai.usage": {"": 1}}):
+        [call] = read(encode([span(attributes)])).calls
+        assert (call.row.prompt_tokens, call.row.completion_tokens) == (100, 20)  # type: ignore[union-attr]
+
+
+@both
+def test_a_count_in_a_map_that_is_none_is_refused_by_name(encode: Encode) -> None:
+    [text] = read(encode([span({**NO_COUNTS, "gen_ai.usage": {"input_tokens": -1, "output_tokens": 2}})])).refused
+    assert "prompt_tokens" in text or "input_tokens" in text
+
+
 # -- a span ------------------------------------------------------------------------------------------------------------
 
 
