@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -233,7 +234,8 @@ def _names(out: Console, audit: Audit, style: str) -> None:
         out.print(f"{audit.workloads_without_gpu:,} workloads have tokens and no GPU: their cost is open", style=style)
         _print_list(
             out, style, audit.workloads_without_gpu, audit.names_apart,
-            lambda w: f"{sentence(w)} {w.tokens:,} tokens, {w.requests:,} requests. To join them: {w.join}",
+            lambda w: f"{sentence(w)} {w.tokens:,} tokens, {w.requests:,} requests. To join them:\n"
+            + indent(w.join, "    "),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import indent
 
 from api.auth import check_exposure
 from cli.api_server import running_api
@@ -119,7 +120,7 @@ class UpRun:
         for finding in recent_names_apart(reader, final_end)[:10] if final_end else ():
             if (text := sentence(finding)) not in known:
                 known.add(text)
-                self._warn(f"{text}\n  {finding.join}")
+                self._warn(f"{text}\n{indent(finding.join, '  ')}")
 
 
 class FirstSights:

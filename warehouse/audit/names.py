@@ -7,8 +7,10 @@ would join them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
+from glob import escape
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -24,7 +26,12 @@ MAX_WORKLOADS = 1_000
 """Workloads that are looked at, those with most tokens first."""
 MAX_CANDIDATES = 3
 """Workloads with GPUs that are named where several may be meant."""
-_OPTIONS = {"accesslog": "accesslog", "litellm": "litellm", "otel": "otel", "otlp": "otel"}
+MAX_MODELS = 16
+"""Models of a workload that the lines of configuration name."""
+_OPTIONS = {
+    "accesslog": "accesslog", "litellm": "litellm", "otel": "otel", "otlp": "otel", "otlp-metrics": "otlp",
+    "otlp-logs": "otlp", "requests": "requests", "cloudevents": "requests",
+}  # fmt: skip
 """Kinds of sources whose options have rules named `deployments`, with the name of the options."""
 _RECENT_MS = MS_PER_DAY
 
@@ -64,7 +71,19 @@ def names_apart(reader: LedgerReader, period: Period) -> list[WorkloadWithoutGpu
 
 
 def recent_names_apart(reader: LedgerReader, final_end_ms: int, span_ms: int = _RECENT_MS) -> list[WorkloadWithoutGpu]:
-    """Return `names_apart` of the ledger's last hours: those that begin in `span_ms` before the newest final window."""
+    """Return `names_apart` of the ledger's last hours: those that begin in `span_ms` before the newest final window.
+
+    A workload whose names met before its last hour, and do not meet in it, is among them.
+    """
+    findings = _recent(reader, final_end_ms, span_ms)
+    if span_ms <= MS_PER_HOUR:
+        return findings
+    seen = {(one.cluster, one.workload) for one in findings}
+    newer = _recent(reader, final_end_ms, MS_PER_HOUR)
+    return findings + [one for one in newer if (one.cluster, one.workload) not in seen]
+
+
+def _recent(reader: LedgerReader, final_end_ms: int, span_ms: int) -> list[WorkloadWithoutGpu]:
     start_ms = (final_end_ms - span_ms) // MS_PER_HOUR * MS_PER_HOUR
     end_ms = -(-final_end_ms // MS_PER_HOUR) * MS_PER_HOUR
     return names_apart(reader, Period(EpochMs(max(start_ms, 0)), EpochMs(end_ms)))
@@ -116,7 +135,7 @@ def _likeness(workload: _Workload, other: _Workload) -> int:
     if workload.workload == other.workload:
         return 3
     name, gpus = _letters(workload.workload.removeprefix(UNMATCHED_PREFIX)), _letters(other.workload)
-    if name == gpus:
+    if name == gpus or _letters(_last_part(workload.workload)) == _letters(_last_part(other.workload)):
         return 2
     if workload.cluster != other.cluster or min(len(name), len(gpus)) < _SHORT:
         return 0
@@ -126,6 +145,11 @@ def _likeness(workload: _Workload, other: _Workload) -> int:
 
 _SHORT = 3
 """Length of a name below which its being a part of another says nothing."""
+
+
+def _last_part(name: str) -> str:
+    """Return a model's name without the organization that published it."""
+    return name.rpartition("/")[2]
 
 
 def _letters(name: str) -> str:
@@ -148,18 +172,35 @@ def _ending(workload: _Workload) -> str:
 
 
 def _join(workload: _Workload, partner: _Workload | None, kind: str) -> str:
-    """Return the line of configuration that would join a workload's tokens with its GPUs."""
+    """Return lines of configuration that would join a workload's tokens with its GPUs, to be pasted as they are."""
     name, cluster = (partner.workload, partner.cluster) if partner else ("WORKLOAD", workload.cluster)
-    elsewhere = f', cluster = "{cluster}"' if cluster != workload.cluster else ""
-    options = _OPTIONS.get(kind.partition("-")[0])
+    place = [f"workload = {_quoted(name)}"]
+    place += [f"cluster = {_quoted(cluster)}"] if cluster != workload.cluster else []
+    options = _OPTIONS.get(kind.removesuffix("-tokens"))
     unmatched = workload.workload.startswith(UNMATCHED_PREFIX)
     if options is None:
-        line = f'where its tokens are read ([[produce.servers.at]]), workload = "{name}"{elsewhere}'
+        lines = [
+            "# in the entry of [[produce.servers.at]] or [[produce.servers.pods]] that reads it",
+            *place,
+        ]
     else:
-        model = workload.workload.removeprefix(UNMATCHED_PREFIX) if unmatched else next(iter(workload.models), "*")
-        line = f'[[produce.{options}.deployments]] model = "{model}", workload = "{name}"{elsewhere}'
-    if partner is None or unmatched:
-        return line
-    if partner.workload == workload.workload:
-        return f"{line}; or on the nodes of its GPUs WATTLOG_CLUSTER={workload.cluster}"
-    return f"{line}; or the name {workload.workload} for its GPUs (WATTLOG_WORKLOAD, a label, or a rule of bindings)"
+        models = [workload.workload.removeprefix(UNMATCHED_PREFIX)] if unmatched else workload.models[:MAX_MODELS]
+        patterns = [escape(model) for model in models] or ["*"]
+        lines = ["# above the other rules of this kind: the first that matches counts"]
+        for pattern in patterns:
+            lines += [f"[[produce.{options}.deployments]]", f"model = {_quoted(pattern)}", *place]
+        if options == "requests" and not unmatched:
+            lines += [f"# or let its sender post {place[0]}, if it names {workload.workload}"]
+    if partner and not unmatched:
+        if partner.workload == workload.workload:
+            lines += [f"# or WATTLOG_CLUSTER={workload.cluster} on the nodes of its GPUs"]
+        else:
+            lines += [
+                f"# or the name {workload.workload} for its GPUs (WATTLOG_WORKLOAD, a label, or a rule of bindings)"
+            ]
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML has it. Names have no control characters."""
+    return json.dumps(text, ensure_ascii=False)

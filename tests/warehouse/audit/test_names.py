@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
+from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from contracts.units import MS_PER_HOUR
+from contracts.units import MS_PER_HOUR, EpochMs
 from tests.support.ledger_rows import HOUR, rows
 from warehouse.audit.conservation import audit
-from warehouse.audit.names import names_apart, sentence
+from warehouse.audit.names import names_apart, recent_names_apart, sentence
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
@@ -56,6 +59,13 @@ CASES = {
         [tokens("llama_70B", model="x"), gpus("llama-70b"), gpus("qwen")],
         ["workload eu/llama_70B has tokens and no GPU, workload eu/llama-70b has GPUs and no tokens: the same?"],
     ),
+    "an organization before the name": (
+        [tokens("meta/Llama-3.1-8B", model="x"), gpus("llama-3.1-8b"), gpus("llama-3.1-8b-instruct")],
+        [
+            "workload eu/meta/Llama-3.1-8B has tokens and no GPU, workload eu/llama-3.1-8b has GPUs and no tokens: "
+            "the same?"
+        ],
+    ),
     "a model's name": (
         [tokens("chat", model="meta/Llama-3.1"), gpus("llama-3"), gpus("train")],
         ["workload eu/chat has tokens and no GPU, workload eu/llama-3 has GPUs and no tokens: the same?"],
@@ -83,21 +93,50 @@ def test_a_workload_without_gpus_is_named_with_the_one_that_may_be_the_same(ware
     assert [sentence(finding) for finding in findings] == sentences
 
 
-LINES = [
-    ("litellm://eu/gw/chat", "chat", '[[produce.litellm.deployments]] model = "llama-3", workload = "llama"; or'),
-    ("otlp-requests://eu/gw/chat", "chat", '[[produce.otel.deployments]] model = "llama-3", workload = "llama"'),
-    ("accesslog://eu/gw/unmatched%2Fm", "unmatched/m", 'accesslog.deployments]] model = "m", workload = "llama"'),
-    ("vllm://eu/http/chat", "chat", '[[produce.servers.at]]), workload = "llama"'),
-]
+SOURCES = [
+    ("litellm", "litellm", "chat"), ("litellm-tokens", "litellm", "chat"), ("otel", "otel", "chat"),
+    ("otlp-tokens", "otel", "chat"), ("otlp-logs-tokens", "otlp", "chat"), ("otlp-metrics-tokens", "otlp", "chat"),
+    ("accesslog", "accesslog", "unmatched/m"), ("requests-tokens", "requests", "chat"),
+    ("cloudevents-tokens", "requests", "chat"),
+]  # fmt: skip
+MODELS = ["llama-3", 'a "quoted" \\ name', "star*[awq]", "größe", "meta-llama/Llama-3.1-8B"]
 
 
-@pytest.mark.parametrize(("source", "workload", "line"), LINES)
-def test_the_line_that_joins_them_is_that_of_the_source(
-    warehouse: Warehouse, source: str, workload: str, line: str
+@pytest.mark.parametrize(("kind", "options", "workload"), SOURCES)
+@pytest.mark.parametrize("cluster", ["eu", "west"])
+def test_the_lines_join_the_names_when_they_are_pasted_above_the_other_rules(
+    warehouse: Warehouse, kind: str, options: str, workload: str, cluster: str
 ) -> None:
-    lay(warehouse, tokens(workload), gpus("llama"), source=source)
+    models = ["m"] if workload.startswith("unmatched/") else MODELS
+    source = f"{kind}://eu/gw/{quote(workload, safe='')}"
+    lay(warehouse, *(tokens(workload, model=model) for model in models), gpus("llama", cluster), source=source)
     [finding] = names_apart(operator_reader(warehouse), PERIOD)
-    assert line in finding.join
+    if not finding.partner:  # Names that are not alike are never joined across clusters.
+        assert cluster == "west"
+        return
+    before = f"[[produce.{options}.deployments]]\nmodel = '*'\nworkload = 'chat'\n"
+    rules = tomllib.loads(f"{finding.join}\n{before}")["produce"][options]["deployments"]
+    pairs = [(rule["model"], (rule.get("cluster", "eu"), rule["workload"])) for rule in rules]
+    for model in models:
+        assert next(place for pattern, place in pairs if fnmatchcase(model, pattern)) == (cluster, "llama")
+    assert next(place for pattern, place in pairs if fnmatchcase("another", pattern)) == ("eu", "chat")
+
+
+def test_the_lines_for_a_server_belong_into_its_entry(warehouse: Warehouse) -> None:
+    lay(warehouse, tokens("chat"), gpus("llama"), source="vllm://eu/http/chat")
+    [finding] = names_apart(operator_reader(warehouse), PERIOD)
+    assert tomllib.loads(finding.join) == {"workload": "llama"}
+    assert "[[produce.servers.at]]" in finding.join
+
+
+def test_names_that_met_before_the_last_hour_are_recent(warehouse: Warehouse) -> None:
+    lay(warehouse, served("chat"))
+    later = [{**row, "window_start": HOUR + MS_PER_HOUR} for row in (tokens("chat"), gpus("llama"))]
+    warehouse.insert("ledger", rows("ledger", *later))
+    Sink(warehouse).refresh_hours([HOUR + MS_PER_HOUR], ["eu"], ["chat", "llama"])
+    reader, end_ms = operator_reader(warehouse), HOUR + 2 * MS_PER_HOUR
+    assert [finding.partner for finding in recent_names_apart(reader, end_ms)] == ["llama"]
+    assert names_apart(reader, Period(HOUR, EpochMs(end_ms))) == []
 
 
 def test_an_audit_is_not_complete_with_a_workload_without_gpus(warehouse: Warehouse) -> None:
