@@ -17,7 +17,7 @@ FOLDERS = sorted({entry.folder for entry in registry.BUILT_IN})
 ALLOWED = {
     ("producers/receivers/litellm", "producers/gateways/litellm"): "the route reads what the callback's folder holds",
     ("producers/receivers/otlp", "producers/gateways/otel"): "the route reads what the topic holds",
-    ("producers/receivers/otlp_signals", "producers/gateways/otel"): "an event of a call has the attributes of its span",
+    ("producers/receivers/otlp_signals", "producers/gateways/otel"): "an event of a call is read as its span",
     ("producers/servers", "producers/bindings/kubernetes"): "the same API server, and pods' names as their GPUs have",
     ("producers/boundary", "producers/host"): "the same counters, split over the GPUs' holders",
 }

@@ -169,8 +169,11 @@ class PayloadFields:
             # LiteLLM answered from its own cache: it is a request, but no GPU worked on a token of it.
             return dict.fromkeys(NEEDED, 0)
         counts = CountReader()
-        counts.read(_TOP, payload)
+        # Zeros beside other counts are LiteLLM's word for unknown.
+        counts.read(_TOP, {row.name: payload[row.name] for row in _TOP if payload.get(row.name) not in (None, 0)})
         counts.read_object(next((usage for path in _USAGE if (usage := value_at(payload, path))), None))
+        if not counts.counts.get("total_tokens"):
+            counts.read(_TOP, payload)
         needed = {name: counts.invalid[name] for name in NEEDED if name in counts.invalid}
         for column in counts.invalid.keys() - needed.keys():
             left_out[column] = BAD_COUNT

@@ -90,6 +90,8 @@ class SpanTree:
             return ABOVE
         if self._recent.has(_agent(span.trace_id, self._outermost(span).parent_id)):
             return ABOVE
+        if span.parent_id and self._memory.is_within_agent(span):
+            return ABOVE
         if sums and self._recent.has(events_mark(span.trace_id)):
             return BELOW
         if sums and not span.parent_id and (self._calls.get(span.trace_id) or self._recent.has(_trace(span.trace_id))):
@@ -108,6 +110,7 @@ class SpanTree:
             self._below.setdefault((outer.trace_id, outer.span_id), []).append(counts)
         if sums:
             self._recent.add([_agent(span.trace_id, span.span_id), agents_mark(span.trace_id)])
+            self._memory.add_agent(span)
             return
         self._memory.add_call(span, counts)
         calls = self._calls.setdefault(span.trace_id, [])

@@ -42,6 +42,8 @@ class _Call(NamedTuple):
 class _Trace(NamedTuple):
     parents: dict[str, str]
     calls: list[_Call]
+    agents: list[Span]
+    """Agents that count for their calls."""
 
 
 class TraceMemory:
@@ -66,6 +68,25 @@ class TraceMemory:
             if len(trace.calls) < MAX_CALLS:
                 trace.calls.append(_Call(span.span_id, span.start_ns, span.end_ns, counts))
 
+    def add_agent(self, span: Span) -> None:
+        """Note an agent that is counted for its calls."""
+        with self._lock:
+            trace = self._trace(span.trace_id)
+            if len(trace.agents) < MAX_CALLS:
+                trace.agents.append(span)
+
+    def is_within_agent(self, span: Span) -> bool:
+        """Return whether an agent counted for a span that ran within its time, and whose parents do not lead past
+        it."""
+        with self._lock:
+            trace = self._traces.get(span.trace_id)
+            return trace is not None and any(
+                agent.start_ns <= span.start_ns and span.end_ns <= agent.end_ns and agent.span_id != span.span_id
+                and _outermost(trace.parents, span.span_id, agent.span_id)
+                not in ("", _outermost(trace.parents, agent.span_id, ""))
+                for agent in trace.agents
+            )  # fmt: skip
+
     def unlinked_within(self, span: Span) -> list[CallCounts]:
         """Return the counts of the calls that ran within a span's time, and whose parents do not lead past it."""
         with self._lock:
@@ -82,7 +103,7 @@ class TraceMemory:
     def _trace(self, trace_id: str) -> _Trace:
         trace = self._traces.get(trace_id)
         if trace is None:
-            trace = self._traces[trace_id] = _Trace({}, [])
+            trace = self._traces[trace_id] = _Trace({}, [], [])
             if len(self._traces) > MAX_TRACES:
                 self._traces.popitem(last=False)
         return trace

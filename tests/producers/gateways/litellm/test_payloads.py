@@ -95,6 +95,29 @@ def test_cached_tokens_are_read_from_the_usage(usage: dict[str, Any], cached: in
     assert call(**(nothing | where)).row.cached_tokens == cached
 
 
+@pytest.mark.parametrize(
+    ("fields", "right"),
+    [
+        (
+            {
+                "total_tokens": 0,
+                "metadata": {
+                    "user_api_key_team_id": "a",
+                    "usage_object": {"prompt_tokens": 100, "completion_tokens": 20},
+                },
+            },
+            (100, 20),
+        ),
+        ({"total_tokens": 120, "metadata": {"user_api_key_team_id": "a"}, "response": {}}, (120, 0)),
+    ],
+    ids=["counts in the usage", "a total alone"],
+)
+def test_zeros_beside_other_counts_are_no_counts(fields: dict[str, Any], right: tuple[int, int]) -> None:
+    """They are of calls to /v1/responses, and of streams of some versions."""
+    row = call(prompt_tokens=0, completion_tokens=0, **fields).row
+    assert (row.prompt_tokens, row.completion_tokens) == right
+
+
 def test_a_prompt_without_its_cached_part_is_completed() -> None:
     row = call(prompt_tokens=10, metadata={"usage_object": {"cache_read_input_tokens": 90}}).row
     assert (row.prompt_tokens, row.cached_tokens) == (100, 90)

@@ -67,6 +67,19 @@ def test_a_step_between_a_call_and_its_agent_may_be_in_any_message() -> None:
         assert counted(*messages) == [(100, 20)]
 
 
+@pytest.mark.parametrize("outer", ["", D], ids=["root", "inner"])
+def test_a_remote_call_that_arrives_after_its_agent_does_not_count_though_the_spans_between_are_missing(
+    outer: str,
+) -> None:
+    reader, recent = GenAIReader(SpanRules()), DeduplicationWindow()
+    agent = span(AGENT | tokens(250, 27), id=A, parent=outer, **during(0, 5))
+    late, apart = (span(tokens(100, 20), id=id, parent="ee" * 8, **times)
+                   for id, times in ((C, during(1, 2)), (B, during(6, 7))))  # fmt: skip
+    results = [reader.read_message(as_json([one]), recent, NOW, json=True) for one in (agent, late, apart)]
+    calls = [call for result in results for call in result.calls if isinstance(call, InferenceCall)]
+    assert [call.row.prompt_tokens for call in calls] == [250, 100]  # One ran after the agent's end.
+
+
 def test_an_agents_tokens_count_where_no_call_below_it_does() -> None:
     agent = span(AGENT | tokens(250, 27), id=A)
     result = read([agent])
