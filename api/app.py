@@ -16,10 +16,9 @@ from api.host_guard import HostGuard
 from api.known_parameters import KNOWN_PARAMETERS
 from api.metrics import HttpMetrics, LedgerCollector
 from api.openapi import describe
-from api.question_bounds import IN_TURN, QuestionBounds, SharedQuestion
+from api.question_bounds import IN_TURN, QuestionBounds, SharedQuestion, sql_bounds
 from api.routes import ROUTERS
 from api.single_flight import SingleFlightCache
-from api.sql_places import SqlPlaces
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
@@ -44,12 +43,11 @@ def create_app(warehouse: Warehouse, settings: Settings, *, now_s: Callable[[], 
     app.state.settings = settings
     app.state.readers = CallerReaders(settings, warehouse)
     app.state.audit_log = AuditLog(settings.audit_log_path)
-    app.state.sql_places = SqlPlaces()
     app.state.report_cache = SingleFlightCache()
     app.state.registry = CollectorRegistry()
     app.state.registry.register(LedgerCollector(warehouse, now_s))
     app.state.readiness = SharedQuestion(app.state.readers.newest)
-    app.state.questions = QuestionBounds()
+    app.state.questions, app.state.sql_questions = QuestionBounds(), sql_bounds()
     for router in ROUTERS:
         turn = [IN_TURN] if isinstance(router, LedgerRouter) else []
         app.include_router(router, dependencies=[*turn, KNOWN_PARAMETERS])

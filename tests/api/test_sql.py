@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from fastapi.testclient import TestClient
 
-from api.sql_places import SqlPlaces
+from api.question_bounds import QuestionBounds
 from tests.api.test_auth import SECRET, token
 
 BY_TENANT = "SELECT tenant, sum(active_uj) AS uj FROM ledger FINAL GROUP BY tenant ORDER BY tenant"
@@ -70,24 +70,9 @@ def test_the_columns_of_a_tenant_are_those_that_it_may_ask(locked: TestClient) -
     assert {"gpu_energy", "sources", "idle_floors"} <= operator - tenant
 
 
-def test_a_caller_without_a_free_place_gets_the_time_to_ask_again(locked: TestClient) -> None:
-    places = locked.app.state.sql_places  # type: ignore[attr-defined]
-    with places.place("a"), places.place("b"):
-        response = locked.post("/v1/sql", json={"query": "SELECT 1"}, headers=token(role="operator"))
-    assert (response.status_code, response.headers["retry-after"]) == (429, "5")
-    assert response.json()["type"] == "urn:wattlog:problem:busy"
-
-
-def test_places_are_counted_by_caller_and_in_all_and_given_back() -> None:
-    places = SqlPlaces(per_caller=1, total=2)
-    with (
-        places.place("a") as first,
-        places.place("a") as second,
-        places.place("b") as other,
-        places.place("c") as third,
-    ):
-        assert [first, second, other, third] == [True, False, True, False]
-    with pytest.raises(ZeroDivisionError), places.place("a"):
-        raise ZeroDivisionError
-    with places.place("a") as again:
-        assert again
+def test_the_next_question_of_a_tenant_gets_the_time_to_ask_again_whatever_its_key(locked: TestClient) -> None:
+    bounds: QuestionBounds = locked.app.state.sql_questions  # type: ignore[attr-defined]
+    bounds._questions["tenants ['acme']"] = 1  # One that runs.
+    response = locked.post("/v1/sql", json={"query": "SELECT 1"}, headers=token(tenant="acme", sub="another"))
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+    assert locked.post("/v1/sql", json={"query": "SELECT 1"}, headers=token(tenant="globex")).status_code == 200

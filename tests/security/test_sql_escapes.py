@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from api.app import create_app
 from contracts.errors import BadQuery
+from contracts.settings import Settings
+from tests.api.conftest import LOOPBACK, TestClient
+from tests.api.test_auth import SECRET as KEY
+from tests.api.test_auth import token
+from tests.cli.conftest import wattlog
 from tests.security import escapes
 from tests.support.ledger_rows import rows
 from tests.support.paths import ROOT
@@ -139,3 +145,45 @@ os._exit(0)
     assert len(child.stdout.splitlines()) >= len(escapes.lines(escapes.READS_FILES))
     assert SECRET not in child.stdout
     assert not list(tmp_path.glob("*.out"))
+
+
+def every_escape(secret_file: Path) -> list[str]:
+    corpora = (escapes.READS_FILES, escapes.REACHES_OUT, escapes.TELLS_OF_THE_HOST, escapes.READS_OTHERS)
+    return [sql for corpus in corpora for sql in statements(corpus, secret_file)]
+
+
+def leaks(text: str, sql: str) -> bool:
+    """Return True if a text has a secret that is not the question's own."""
+    own = {sql, json.dumps(sql)[1:-1], f"'{OTHERS}'"}
+    for words in own:
+        text = text.replace(words, "")
+    return SECRET in text or OTHERS in text
+
+
+@pytest.mark.slow
+def test_over_http_an_escape_is_refused(warehouse: Warehouse, secret_file: Path, tmp_path: Path) -> None:
+    """Each question takes a process and two seconds: every twelfth of the corpus."""
+    with TestClient(create_app(warehouse, Settings(api_jwt_key=KEY, data=tmp_path)), base_url=LOOPBACK) as client:
+        for sql in every_escape(secret_file)[::12]:
+            answer = client.post("/v1/sql", json={"query": sql, "timeout_s": 5}, headers=token(tenant=OWN))
+            assert answer.status_code == 422, (sql, answer.text)
+            assert not leaks(answer.text, sql), sql
+    assert not list(tmp_path.glob("*.out"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger without rows."""
+    data = tmp_path_factory.mktemp("escapes") / "data"
+    assert wattlog("migrate", "--data", data).status == 0
+    return data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 80, 120])
+def test_on_the_command_line_an_escape_is_refused(number: int, secret_file: Path, data: Path) -> None:
+    sql = [s for corpus in ("READS_FILES", "REACHES_OUT", "TELLS_OF_THE_HOST")
+           for s in statements(getattr(escapes, corpus), secret_file)][number]  # fmt: skip
+    ran = wattlog("sql", sql, "--timeout", "5", "--data", data)
+    assert ran.status == 2, ran.out
+    assert SECRET not in ran.out + ran.err.replace(sql, "")

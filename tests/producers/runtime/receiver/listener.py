@@ -22,6 +22,7 @@ with warnings.catch_warnings():  # Starlette would rather have a package that is
 import jwt
 
 from contracts.events import Event, UsageBatch
+from contracts.settings import Settings
 from producers.api import Route
 from producers.receivers.cloudevents import events
 from producers.receivers.cloudevents.meter_rules import MeterRule, MeterRules
@@ -101,7 +102,7 @@ def listening(
     max_waiting: int = 1000, max_events: int = 100, intakes: Sequence[Route] = (), base_url: str = LOOPBACK,
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: DeduplicationWindow | None = None, events_route: Route | None = None,
-    totals: SeriesTotals | None = None, door: SenderRules | None = None,
+    totals: SeriesTotals | None = None, door: SenderRules | None = None, settings: Settings | None = None,
 ) -> Iterator[Listener]:  # fmt: skip
     """Yield a receiver with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
@@ -115,8 +116,8 @@ def listening(
         meters, cluster="c1", max_events=max_events, ahead_ms=2_500, accepted_status=accepted_status
     )
     limits = limits or RequestLimits(read_s=HANG_S, ack_s=HANG_S)
-    handler = RequestHandler(line, Verifier(key), limits, metrics, clock, memories, node="n1", host=host,
-                          door=door)  # fmt: skip
+    verifier = Verifier(key, settings=settings)
+    handler = RequestHandler(line, verifier, limits, metrics, clock, memories, node="n1", host=host, door=door)
     spool = Spool(folder / "http.db")
     memories.load(spool.checkpoints())
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))
