@@ -55,7 +55,7 @@ def check(
         resolved = resolve(reader, period, start, end, tz or settings.time_zone) if period or start or end else None
         with progress_bar("auditing") as progress:
             report = run_audit(
-                reader, resolved, requests=settings.requests, progress=progress,
+                reader, resolved, requests=settings.requests, max_age_ms=settings.max_age_ms, progress=progress,
                 **patience_of(reader.operator_warehouse(), patience),
             )  # fmt: skip
         status = audit_report.exit_status(report, strict=strict)

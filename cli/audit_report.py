@@ -46,6 +46,7 @@ def print_report(audit: Audit, *, strict: bool) -> None:
     _completeness(out, audit, "red" if strict else "yellow")
     _meters(out, audit, "red" if strict else "yellow")
     _partitions(out, audit, "red")
+    _late(out, audit)
     _names(out, audit, "red" if strict else "yellow")
 
 
@@ -223,6 +224,20 @@ def _partitions(out: Console, audit: Audit, style: str) -> None:
             out, style, audit.workloads_split, audit.split_workloads,
             lambda w: f"{w.cluster}/{w.workload}: partitions {', '.join(map(str, w.partitions))} in {w.hours:,} hours; "
             "set the partitioner of each producer to murmur2_random",
+        )  # fmt: skip
+
+
+def _late(out: Console, audit: Audit) -> None:
+    """Print windows that late requests changed long after them."""
+    if audit.windows_restated_late:
+        out.print(
+            f"{audit.windows_restated_late:,} windows were restated more than max_age_ms after them: old bills changed",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
+        _print_list(
+            out, "yellow", audit.windows_restated_late, audit.late_restatements,
+            lambda w: f"{_window(w)}: {w.tokens_before:,} tokens became {w.tokens_after:,} by {w.late_requests:,} "
+            f"requests of {', '.join(s or 'unnamed senders' for s in w.senders)}, the last stored {rfc3339(w.stored)}",
         )  # fmt: skip
 
 

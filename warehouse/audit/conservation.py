@@ -19,7 +19,7 @@ from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs
 from warehouse.audit.boundaries import DoubleCounts, report_nodes_without_host
 from warehouse.audit.completeness import Coverage, check_producers
 from warehouse.audit.evidence import Evidence
-from warehouse.audit.findings import SplitWorkload, StrayWindow, UnbalancedWindow
+from warehouse.audit.findings import LateRestatement, SplitWorkload, StrayWindow, UnbalancedWindow
 from warehouse.audit.names import names_apart
 from warehouse.audit.report import WORST, Audit, Equation, KeptRequests
 from warehouse.periods import Period
@@ -33,6 +33,8 @@ MAX_SPLIT = 1_000
 """Workloads on several partitions that are counted."""
 SPILL_BYTES = 500_000_000
 """Memory of a step's aggregation or sort, beyond which ClickHouse continues on disk."""
+MAX_RESTATED = 10_000
+"""Windows restated late that are counted, the newest."""
 END_MS = 7_258_118_400_000
 """2200-01-01, the end of all periods."""
 _BOUNDED = {"max_bytes_before_external_group_by": SPILL_BYTES, "max_bytes_before_external_sort": SPILL_BYTES}
@@ -51,6 +53,7 @@ def audit(
     period: Period | None = None,
     *,
     requests: KeptRequests = "all",
+    max_age_ms: int | None = None,
     patience_s: float = 0.0,
     progress: Progress | None = None,
     wait: Callable[[float], None] = sleep,
@@ -61,6 +64,7 @@ def audit(
     result counts. Whatever is still being restated then, unchanged, counts as a residual. `requests` tells whether
     workers kept all single requests of the period.
 
+    Windows that single requests changed longer than `max_age_ms` after them are named; None: they are not looked for.
     Sequence gaps have no time: those of every producer's run with an event since the period's start count.
     Raises BadQuery for an impossible period.
     """
@@ -98,7 +102,21 @@ def audit(
     result.workloads_without_gpu, result.names_apart = len(apart), apart[:WORST]
     split = reader.ask("audit/partitions", settings=_BOUNDED, start_ms=start, end_ms=end, limit=MAX_SPLIT)
     result.workloads_split, result.split_workloads = len(split), [SplitWorkload(**row) for row in split[:WORST]]
+    if max_age_ms is not None:
+        _name_late_restatements(result, reader, (start, end), max_age_ms)
     return result
+
+
+def _name_late_restatements(audit: Audit, reader: LedgerReader, span: Span, max_age_ms: int) -> None:
+    """Set the windows of an audit that were restated late."""
+    restated = [
+        LateRestatement(**row)
+        for row in reader.ask(
+            "audit/late_restatements", settings=_BOUNDED, start_ms=span[0], end_ms=span[1], max_age_ms=max_age_ms,
+            limit=MAX_RESTATED,
+        )
+    ]  # fmt: skip
+    audit.windows_restated_late, audit.late_restatements = len(restated), restated[:WORST]
 
 
 class _Devices:

@@ -150,6 +150,23 @@ class SplitWorkload:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class LateRestatement:
+    """A window of a workload that late requests changed after the limit, by the senders of all its late requests.
+
+    `tokens_before` are those of its requests in time, `tokens_after` of all. `stored` is when the last was stored.
+    """
+
+    window_start_ms: int
+    cluster: str
+    workload: str
+    senders: list[str]
+    late_requests: int
+    tokens_before: int
+    tokens_after: int
+    stored: Time
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class WorkloadWithoutGpu:
     """A workload with requests and no measured energy in the whole period: what its tokens cost is open.
 

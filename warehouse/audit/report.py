@@ -11,6 +11,7 @@ from warehouse.audit.findings import (
     EstimatedGpu,
     GpuCoverage,
     GpuGap,
+    LateRestatement,
     NodeWithoutHost,
     SequenceGap,
     SilentNode,
@@ -92,6 +93,8 @@ class Audit:
 
     `workloads_without_gpu` have requests and no measured energy in the whole period (`warehouse.audit.names`).
     `workloads_split` have facts from several partitions of the log in one hour: some of their rows replaced others.
+    `windows_restated_late` changed by requests that were stored longer than `max_age_ms` after them. They make no audit
+    fail, and requests that are no longer stored name none.
     """
 
     windows: int = 0
@@ -150,6 +153,7 @@ class Audit:
     nodes_without_host: int = 0
     workloads_without_gpu: int = 0
     workloads_split: int = 0
+    windows_restated_late: int = 0
     first_window: Time | None = None
     last_window_end: Time | None = None
     unbalanced_windows: list[UnbalancedWindow] = field(default_factory=list)
@@ -167,6 +171,7 @@ class Audit:
     without_host: list[NodeWithoutHost] = field(default_factory=list)
     names_apart: list[WorkloadWithoutGpu] = field(default_factory=list)
     split_workloads: list[SplitWorkload] = field(default_factory=list)
+    late_restatements: list[LateRestatement] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
