@@ -70,7 +70,7 @@ def test_the_columns_of_a_tenant_are_those_that_it_may_ask(locked: TestClient) -
     assert {"gpu_energy", "sources", "idle_floors"} <= operator - tenant
 
 
-def test_the_next_question_of_a_tenant_gets_the_time_to_ask_again_whatever_its_key(locked: TestClient) -> None:
+def test_the_next_question_of_a_tenant_by_any_key_gets_the_time_to_ask_again(locked: TestClient) -> None:
     bounds: QuestionBounds = locked.app.state.sql_questions  # type: ignore[attr-defined]
     bounds._questions["tenants ['acme']"] = 1  # One that runs.
     response = locked.post("/v1/sql", json={"query": "SELECT 1"}, headers=token(tenant="acme", sub="another"))
