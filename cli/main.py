@@ -26,12 +26,14 @@ from cli.latency import latency
 from cli.migrate import migrate
 from cli.price import price
 from cli.produce import produce
+from cli.receipt import receipt
 from cli.reconcile import reconcile
 from cli.replay_azure import azure
 from cli.replay_csv import csv
 from cli.replay_mlperf import mlperf
 from cli.replay_plugin import ReplayGroup
 from cli.replay_prometheus import prometheus
+from cli.requests import requests
 from cli.serve import serve
 from cli.session import session
 from cli.sessions import sessions
@@ -49,6 +51,8 @@ COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         usage,
         session,
         sessions,
+        requests,
+        receipt,
         fleet,
         efficiency,
         latency,

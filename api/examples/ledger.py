@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from api.examples.common import AT, END, dimension_values, rows_response, token_counts
 from api.serialization import plain, plain_rows
-from contracts.units import epoch_ms
+from contracts.units import EpochMs, epoch_ms
 from warehouse.ledger.explained_charge import (
     AppliedFloor,
     AppliedPrice,
@@ -16,6 +16,7 @@ from warehouse.ledger.explained_charge import (
     MeasuredEnergy,
     WorkShare,
 )
+from warehouse.ledger.receipts import Receipt, ReceiptWindow
 from warehouse.periods import Period
 from warehouse.results import (
     FleetRow,
@@ -88,33 +89,57 @@ FLEET = rows_response(
         ]
     )
 )
-REQUESTS = rows_response(
-    plain_rows(
-        [
-            RequestEnergyRow(
-                tenant="acme",
-                cluster="eu-1",
-                workload="chat",
-                model="llama-70b",
-                request_id="req-7f3a",
-                session_id="s-1",
-                trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
-                **dimension_values(application="support", feature="summary", endpoint="chat"),
-                status="ok",
-                t_start=AT,
-                t_end=epoch_ms("2026-10-31T23:59:58.412Z"),
-                **token_counts(prompt_tokens=1_207, cached_tokens=241, completion_tokens=521),
-                energy_uj=3_241_509_944,
+_REQUEST = RequestEnergyRow(
+    tenant="acme",
+    cluster="eu-1",
+    workload="chat",
+    model="llama-70b",
+    request_id="req-7f3a",
+    session_id="s-1",
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    **dimension_values(application="support", feature="summary", endpoint="chat"),
+    status="ok",
+    t_start=AT,
+    t_end=epoch_ms("2026-10-31T23:59:58.412Z"),
+    **token_counts(prompt_tokens=1_207, cached_tokens=241, completion_tokens=521),
+    energy_uj=3_241_509_944,
+    active_uj=2_053_256_224,
+    idle_uj=1_188_253_720,
+    windows=1,
+    unmetered_windows=0,
+    joules_per_token=1.875873810185185,
+    simulated=False,
+)
+REQUESTS = rows_response(plain_rows([_REQUEST]), note=None)
+RECEIPT = plain(
+    Receipt(
+        request=_REQUEST,
+        kwh=Decimal("0.000900419429"),
+        kwh_facility=Decimal("0.001125524286"),
+        cost=Decimal("0.000352289102"),
+        currency="USD",
+        gco2=Decimal("0.385492067951"),
+        method="counter",
+        missing_prices=[],
+        windows=[
+            ReceiptWindow(
+                window_start=AT,
+                window_end=EpochMs(AT + 10_000),
                 active_uj=2_053_256_224,
                 idle_uj=1_188_253_720,
-                windows=1,
-                unmetered_windows=0,
-                joules_per_token=1.875873810185185,
-                simulated=False,
+                charge_uj=7_210_455_968,
+                share=0.4495568665265645,
+                method="counter",
+                revision=0,
+                kwh=Decimal("0.000900419429"),
+                kwh_facility=Decimal("0.001125524286"),
+                cost=Decimal("0.000352289102"),
+                currency="USD",
+                gco2=Decimal("0.385492067951"),
+                ledger_sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             ),
-        ]
-    ),
-    note=None,
+        ],
+    )
 )
 LATEST = rows_response(
     plain_rows(

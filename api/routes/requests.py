@@ -5,16 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import Query, Request
-from fastapi.responses import Response
+from fastapi import Path, Query, Request
+from fastapi.responses import JSONResponse, Response
 
-from api.auth import CallerReader, LedgerRouter
+from api.auth import CallerReader, LedgerRouter, MoneyReader
 from api.examples import ledger as examples
 from api.params import NAME, Cluster, Model, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, Workload
 from api.response_models import RequestsResponse, documented
-from api.serialization import respond_page
+from api.serialization import plain, respond_page
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
+from warehouse.ledger.receipts import Receipt
+from warehouse.ledger.receipts import receipt as read_receipt
 from warehouse.results import RequestEnergyRow
 
 router = LedgerRouter(prefix="/v1", tags=["drill-down"])
@@ -41,3 +43,20 @@ def requests(
     read = partial(ledger_queries.requests, reader, period, filter_)
     note = _NOT_STORED if request.app.state.settings.requests == "none" else None
     return respond_page(request, format_, read, page_request, RequestEnergyRow, period, note=note)
+
+
+@router.get("/receipts/{request_id:path}", responses=documented(Receipt, examples.RECEIPT, 404))
+def receipt(
+    reader: MoneyReader,
+    request_id: Annotated[
+        str, Path(min_length=1, max_length=1024, description="The request's id.", examples=["req-7f3a"])
+    ],
+    tenant: Tenant = None,
+    cluster: Cluster = None,
+    workload: Workload = None,
+    model: Model = None,
+) -> Response:
+    """One request's joules, gCO2eq and cost in each final window that it ran in, its share of the tenant's charge
+    there, and a hash of the tenant's rows of the ledger. Receipts, idle and unallocated energy sum to the ledger."""
+    filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model)
+    return JSONResponse(plain(read_receipt(reader, request_id, filter_)))

@@ -52,6 +52,7 @@ PATHS = [
     "/v1/latest",
     "/v1/ledger",
     "/v1/ledger/{cluster}/{workload}/{window_start}/intervals",
+    "/v1/receipts/{request_id}",
     "/v1/reconciliation",
     "/v1/requests",
     "/v1/sessions",

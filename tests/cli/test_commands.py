@@ -15,7 +15,19 @@ from producers.api import Kind
 
 CLI = Path(__file__).parents[2] / "cli"
 RUN = ["demo", "init", "up", "produce", "stream", "serve", "migrate", "replay"]
-ASK = ["chargeback", "usage", "session", "sessions", "fleet", "efficiency", "latency", "anomalies", "forecast"]
+ASK = [
+    "chargeback",
+    "usage",
+    "session",
+    "sessions",
+    "requests",
+    "receipt",
+    "fleet",
+    "efficiency",
+    "latency",
+    "anomalies",
+    "forecast",
+]
 CHECK = ["reconcile", "explain", "price", "sql", "audit", "doctor", "config", "key"]
 
 

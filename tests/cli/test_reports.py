@@ -67,6 +67,25 @@ def test_a_zone_that_does_not_exist_is_refused_with_the_nearest(run: Run, monkey
     assert "time_zone" in run("chargeback").stderr
 
 
+def test_requests_are_listed_and_each_has_a_receipt(run: Run) -> None:
+    listed = json.loads(run("requests", "--period", "2026-10-31", "--cluster", "eu-1", "--json").stdout)["rows"]
+    assert listed and {row["cluster"] for row in listed} == {"eu-1"}
+    first = listed[0]
+    only = ("--tenant", first["tenant"], "--cluster", "eu-1", "--model", first["model"])
+    receipt = json.loads(run("receipt", first["request_id"], *only, "--json").stdout)
+    assert receipt["request"] == first
+    text = run("receipt", first["request_id"], *only).stdout
+    assert f"{first['energy_uj']:,} uJ" in text and receipt["windows"][0]["ledger_sha256"] in text
+    assert f"cost      {receipt['cost']} USD" in text
+    table = run("requests", "--period", "2026-10-31", "--cluster", "eu-1").stdout
+    assert first["request_id"] in table and "J/token" in table
+
+
+def test_an_unknown_receipt_says_where_ids_are(run: Run) -> None:
+    result = run("receipt", "none-such")
+    assert result.exit_code != 0 and "`requests` lists them" in result.stderr
+
+
 def test_chargeback_as_json_has_integer_energies_and_money_as_text(run: Run) -> None:
     body = json.loads(run("chargeback", "--json").stdout)
     assert {r["tenant"] for r in body["rows"]} == {"__unallocated__", "acme", "globex", "initech"}

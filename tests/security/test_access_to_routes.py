@@ -33,6 +33,7 @@ NEEDS = {
     ("GET", "/v1/chargeback"): MONEY,
     ("GET", "/v1/efficiency"): ROWS,
     ("GET", "/v1/explain"): MONEY,
+    ("GET", "/v1/receipts/{request_id}"): MONEY,
     ("GET", "/v1/fleet"): FLEET,
     ("GET", "/v1/forecast"): MONEY,
     ("GET", "/v1/forecast?measure=energy"): ROWS,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from contracts.events import DIMENSIONS, TOKEN_COLUMNS
 from warehouse.client import Warehouse
@@ -22,9 +23,13 @@ def fingerprint(warehouse: Warehouse, period: Period, clusters: Sequence[str]) -
     rows = warehouse.ask_arrow("ledger/fingerprint", start_ms=period.start, end_ms=period.end, clusters=list(clusters))
     digest = hashlib.sha256()
     for batch in rows.to_batches(max_chunksize=10_000):
-        columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
-        optional = [(name, columns.pop(name)) for name in _OPTIONAL]
-        for i, row in enumerate(zip(*columns.values(), strict=True)):
-            more = [f"{name}={column[i]}" for name, column in optional if column[i]]
-            digest.update(("\t".join([*map(str, row), *more]) + "\n").encode())
+        for row in batch.to_pylist():
+            digest.update(row_bytes(row))
     return digest.hexdigest()
+
+
+def row_bytes(row: Mapping[str, Any]) -> bytes:
+    """Return a ledger row, with the columns of fingerprint.sql, as the bytes that are hashed."""
+    always = (str(value) for name, value in row.items() if name not in _OPTIONAL)
+    more = (f"{name}={row[name]}" for name in _OPTIONAL if row[name])
+    return ("\t".join((*always, *more)) + "\n").encode()
