@@ -72,7 +72,7 @@ def requests(
         chosen, rows = output_format(format_, as_json), plain_rows(page.rows)
         print_rows(
             chosen,
-            [_shown(row) for row in rows] if chosen is Format.TABLE else rows,
+            [_table_row(row) for row in rows] if chosen is Format.TABLE else rows,
             title=f"Requests, {resolved}",
             columns=_COLUMNS,
             csv_columns=RequestEnergyRow.__dataclass_fields__,
@@ -84,6 +84,6 @@ def requests(
         note_more_rows(page)
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _table_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the table: where no window was measured, energy is unknown and not 0."""
     return row if row["unmetered_windows"] < row["windows"] else {**row, "energy_uj": None}

@@ -6,7 +6,7 @@ SELECT
     r.session_id AS session_id, r.trace_id AS trace_id, $dimensions{r.@ AS @}, r.status AS status,
     toUnixTimestamp64Milli(r.t_start) AS t_start, toUnixTimestamp64Milli(r.t_end) AS t_end,
     toUnixTimestamp64Milli(r.window_start) AS window_start, any(r.window_ms) AS window_ms,
-    $tokens{sum(r.@) AS @}, sum(r.active_uj) AS active_uj, sum(r.idle_uj) AS idle_uj,
+    $tokens{sum(r.@) AS @}, sum(toInt128(r.active_uj)) AS active_uj, sum(toInt128(r.idle_uj)) AS idle_uj,
     max(has(simulated_clusters, toString(r.cluster))) AS simulated
 FROM request_energy AS r FINAL
 WHERE r.request_id = {request_id:String}

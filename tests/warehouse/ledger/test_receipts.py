@@ -35,7 +35,7 @@ def lay(warehouse: Warehouse, *pieces: dict[str, object], **charge: object) -> N
     )))  # fmt: skip
 
 
-def test_receipts_sum_to_what_the_ledger_charged(books: Warehouse) -> None:
+def test_receipts_sum_to_the_charges_of_the_ledger(books: Warehouse) -> None:
     """In the seeded ledger one request bears all of a row of the ledger."""
     reader = operator_reader(books)
     page = ledger_queries.requests(reader, Period(seed.REAL_START_MS, seed.END_MS), Filter(cluster="eu-1"))
@@ -48,7 +48,7 @@ def test_receipts_sum_to_what_the_ledger_charged(books: Warehouse) -> None:
         assert one.cost == sum(window.cost or 0 for window in one.windows)
 
 
-def test_receipts_of_a_window_sum_to_its_charge_whatever_they_share(warehouse: Warehouse) -> None:
+def test_receipts_of_a_window_sum_to_its_charge(warehouse: Warehouse) -> None:
     lay(warehouse, *({"request_id": f"r{n}", "active_uj": 10**6 + n, "idle_uj": n} for n in range(7)), deleted=1)
     energy_uj = {"active_uj": 7 * 10**6 + 21, "idle_uj": 21}
     warehouse.insert("ledger", rows("ledger", energy_uj, {"tenant": "__idle__", "idle_uj": 5}))
@@ -74,7 +74,7 @@ def test_money_is_that_of_each_windows_prices(warehouse: Warehouse) -> None:
     assert [window.share for window in one.windows] == [1, 1]
 
 
-def test_a_share_is_of_what_the_tenant_was_charged_for_the_model(warehouse: Warehouse) -> None:
+def test_a_share_is_of_the_tenants_charge_for_the_model(warehouse: Warehouse) -> None:
     warehouse.insert("request_energy", rows(
         "request_energy", {"request_id": "r", "active_uj": 25}, {"request_id": "s", "active_uj": 75}
     ))  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_missing_price_is_named_and_no_amount_is_0(warehouse: Warehouse) -> No
     assert [(price.kind, price.cluster) for price in one.missing_prices] == [("carbon", "eu"), ("energy", "eu")]
 
 
-def test_where_nothing_was_measured_amounts_are_unknown(warehouse: Warehouse) -> None:
+def test_amounts_are_unknown_without_a_measurement(warehouse: Warehouse) -> None:
     lay(warehouse, {"active_uj": 0, "prompt_tokens": 9}, method=3, hardware="")
     put_prices(warehouse, PRICES)
     one = receipt(operator_reader(warehouse), "r")
@@ -131,7 +131,7 @@ def test_a_tenant_reads_its_own_receipts_only(warehouse: Warehouse) -> None:
             receipt(reader, id_)
 
 
-def test_an_id_of_several_requests_is_refused_with_what_tells_them_apart(warehouse: Warehouse) -> None:
+def test_an_id_of_several_requests_is_refused_with_their_differences(warehouse: Warehouse) -> None:
     lay(warehouse, {"active_uj": 25}, {"tenant": "globex", "model": "other", "active_uj": 7})
     with pytest.raises(BadQuery, match="give tenant and model"):
         receipt(operator_reader(warehouse), "r")
