@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ from cli.options import (
     To,
     output_format,
 )
+    is_whole,
 from cli.tables import Column, integer, print_rows, text_column
 
 _COLUMNS = (
@@ -47,7 +49,7 @@ def requests(
     workload: Annotated[str | None, typer.Option(help="Only this workload.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     session_id: Annotated[str | None, typer.Option("--session", help="Only this session.")] = None,
-    limit: Limit = 1000,
+    limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
     data: Data = None,
@@ -60,16 +62,21 @@ def requests(
     """
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain, plain_rows
-        from warehouse.cursors import PageRequest
         from warehouse.filters import Filter
         from warehouse.ledger import ledger_queries
         from warehouse.results import RequestEnergyRow
 
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        chosen = output_format(format_, as_json)
         filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, session_id=session_id)
-        page = ledger_queries.requests(reader, resolved, filter_, PageRequest(limit))
+        read = partial(ledger_queries.requests, reader, resolved, filter_)
+        note_requests_not_stored(settings)
+        if is_whole(chosen, limit):
+            print_whole_csv(read, plain_rows, RequestEnergyRow.__dataclass_fields__)
+            return
+        page = read_rows(read, chosen, limit)
         simulated = any(row.simulated for row in page.rows)
-        chosen, rows = output_format(format_, as_json), plain_rows(page.rows)
+        rows = plain_rows(page.rows)
         print_rows(
             chosen,
             [_table_row(row) for row in rows] if chosen is Format.TABLE else rows,
@@ -80,7 +87,6 @@ def requests(
             envelope={"period": plain(resolved), "simulated": simulated},
             next_=page.next,
         )
-        note_requests_not_stored(settings)
         note_more_rows(page)
 
 
