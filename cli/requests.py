@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.ledger_access import note_more_rows, note_requests_not_stored, open_ledger_and_settings, resolve
+from cli.ledger_access import (
+    is_whole,
+    note_more_rows,
+    note_requests_not_stored,
+    open_ledger_and_settings,
+    print_whole_csv,
+    read_rows,
+    resolve,
+)
 from cli.options import (
     Cluster,
     Data,
@@ -22,7 +30,6 @@ from cli.options import (
     To,
     output_format,
 )
-    is_whole,
 from cli.tables import Column, integer, print_rows, text_column
 
 _COLUMNS = (
