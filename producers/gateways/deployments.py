@@ -103,7 +103,9 @@ class Deployments:
         """Return a message for each route that no rule matched, and for each dimension with too many values, once."""
         new = sorted(self._unmatched - self._reported)
         self._reported.update(new)
-        notes = [f"no rule names the workload of {route}: its requests show as unmetered" for route in new]
+        notes = [
+            f"no rule of `deployments` names the workload of {route}: its requests show as unmetered" for route in new
+        ]
         return notes if self._dimensions is None else notes + self._dimensions.new_notes()
 
     def _workload_of(self, row: RequestRow) -> tuple[str, str]:

@@ -206,7 +206,7 @@ def test_a_call_of_an_own_server_without_a_rule_is_reported_and_has_no_spend() -
     items, refusals = made_of(call(response_cost=1.0))
     assert set(items) == {"TokenBatch east/unmatched/llama-3.1-8b"}
     route = "model 'llama-3.1-8b', api_base 'http://10.0.0.5:8000/v1', route 'chat'"
-    assert refusals == [f"no rule names the workload of {route}: its requests show as unmetered"]
+    assert refusals == [f"no rule of `deployments` names the workload of {route}: its requests show as unmetered"]
 
 
 def test_a_call_refused_by_a_provider_has_no_spend() -> None:

@@ -533,4 +533,6 @@ def test_rules_place_calls_and_unmatched_names_are_reported() -> None:
     items = batches(group_by_workload(read(as_json(spans, {"service.name": "shop"})).calls, deployments, "otel"), "x")
     assert [(m.cluster, m.workload) for m in items] == [("east", "chat"), ("east", "unmatched/qwen")]
     route = "model 'qwen', api_base '10.0.0.5:8000', route 'shop'"
-    assert deployments.new_notes() == [f"no rule names the workload of {route}: its requests show as unmetered"]
+    assert deployments.new_notes() == [
+        f"no rule of `deployments` names the workload of {route}: its requests show as unmetered"
+    ]

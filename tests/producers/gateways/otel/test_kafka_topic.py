@@ -287,7 +287,7 @@ def test_calls_of_a_topic_are_sent_until_the_producer_stops(
     thread.join()
     consumer.close()
     assert calls == {"aaaa": "east/chat", "bbbb": "east/unmatched/qwen"}
-    assert "no rule names the workload of model 'qwen'" in caplog.text
+    assert "no rule of `deployments` names the workload of model 'qwen'" in caplog.text
 
 
 def test_doctor_shows_a_message_of_the_topic(configured: Settings, topic: Topic) -> None:
