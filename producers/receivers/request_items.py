@@ -117,8 +117,10 @@ class ItemReader:
         if header and named not in ("", header):
             raise BadInput("tenant", quotable(named), f"the header {self._tenant_header} names another; leave it out")
         tenant = header or named or self._otherwise
-        if not tenant or len(tenant) > MAX_TEXT or not tenant.isprintable():
-            raise BadInput("tenant", quotable(tenant or None), f"give 1 to {MAX_TEXT} printable characters")
+        if not tenant:
+            raise BadInput("tenant", None, "is needed: who pays; or set produce.requests.otherwise")
+        if len(tenant) > MAX_TEXT or not tenant.isprintable():
+            raise BadInput("tenant", quotable(tenant), f"give 1 to {MAX_TEXT} printable characters")
         if tenant.startswith("__"):
             raise BadInput("tenant", quotable(tenant), "names that begin with '__' are Wattlog's own")
         return tenant

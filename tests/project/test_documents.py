@@ -39,6 +39,16 @@ def test_every_relative_link_leads_to_a_file() -> None:
     assert not broken
 
 
+def test_no_command_sends_a_fixed_time_that_a_receiver_soon_refuses_as_too_old() -> None:
+    """Receivers refuse what ended more than `max_age_ms` ago, so such a command works for two days."""
+    blocks_that_send = [
+        (str(path), block.body) for path, text in DOCUMENTS.items() for block in blocks(text)
+        if block.is_shell and re.search(r"curl\b.*(--data|-d )", block.body)
+    ]  # fmt: skip
+    assert blocks_that_send
+    assert not [path for path, body in blocks_that_send if re.search(r"20\d\d-\d\d-\d\dT", body)]
+
+
 def test_every_named_make_target_exists() -> None:
     have = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     named = {(path, t) for path, line in _command_lines() for t in re.findall(r"^make ([a-z-]+)", line)}
