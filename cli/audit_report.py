@@ -51,8 +51,8 @@ def print_report(audit: Audit, *, strict: bool) -> None:
 
 
 def _coverage(audit: Audit) -> str:
-    if audit.meters and not audit.gpus:
-        return "no GPU measured on its own"
+    if not audit.gpus:
+        return "no GPU measured on its own" if audit.meters else "no GPU measured"
     return f"{100 * audit.coverage_ratio:.2f} % of the GPUs' time covered"
 
 

@@ -42,5 +42,9 @@ def reconcile(
                 out.print(f"{finding['says']}, since {finding['since']}", style="red", markup=False, soft_wrap=True)
             until = "an empty ledger" if run.until is None else f"the hours before {plain(run)['until']}"
             out.print(f"{run.comparisons:,} pairs of series compared over {until}; {len(run.findings):,} differ")
+            if not run.comparisons:
+                out.print(
+                    "Nothing was compared: no two sources tell of the same hours. docs/reconciliation.md lists pairs."
+                )
     if run.findings or (strict and not run.comparisons):
         raise typer.Exit(DIFFERS)

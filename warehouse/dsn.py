@@ -81,7 +81,8 @@ class Opener:
         if _locked(path):
             return Unavailable(
                 f"{path} is open in another process{_holder(path)}, and one process may open an embedded warehouse",
-                "Stop the other one, or use a ClickHouse server (WATTLOG_WAREHOUSE_DSN=http://...).",
+                "Stop the other one, ask its API (`wattlog up` and `demo` have one), or use a ClickHouse server "
+                "(WATTLOG_WAREHOUSE_DSN=http://...).",
                 reason=IN_USE,
             )
         return Unavailable(f"{path} cannot be opened as a warehouse: {text}", "Check that the folder is writable.")

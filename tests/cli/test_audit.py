@@ -61,10 +61,16 @@ def printed(capsys: pytest.CaptureFixture[str], report: Audit) -> str:
 
 
 def test_a_balanced_ledger_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, Audit(windows=6, measured_uj=315, active_uj=180, idle_uj=120, unallocated_uj=15)) == (
+    assert printed(
+        capsys, Audit(gpus=2, windows=6, measured_uj=315, active_uj=180, idle_uj=120, unallocated_uj=15)
+    ) == (
         "measured 315 µJ = 180 active + 120 idle + 15 unallocated\n"
         "residual 0 µJ over 6 windows; 0 events lost on the log; 100.00 % of the GPUs' time covered\n"
     )
+
+
+def test_without_a_measured_gpu_no_coverage_is_claimed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "0 events lost on the log; no GPU measured\n" in printed(capsys, Audit(windows=1))
 
 
 def test_residuals_are_named_with_the_number_of_further_ones(capsys: pytest.CaptureFixture[str]) -> None:

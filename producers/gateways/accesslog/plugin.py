@@ -77,7 +77,10 @@ def check(options: AccessLogConfig, environment: Environment) -> Iterator[Findin
         return
     rows = sum(len(item.batch) for item in result.batches)
     if result.refused:
-        hint = f"cannot be read so: {result.refused[0]}"
+        lines = rows + len(result.refused) + sum(result.skipped.values())
+        hint = (
+            f"{len(result.refused)} of the {lines} lines in its first megabyte cannot be read so: {result.refused[0]}"
+        )
         yield source.name, BadSetting("produce.accesslog.fields", source.name, hint)
     else:
         workloads = ", ".join(sorted(item.workload for item in result.batches)) or "none yet"

@@ -75,7 +75,8 @@ def check(options: None, environment: Environment) -> Iterator[Finding]:
     except Unavailable as error:
         yield "", NotHere(error.problem, error.hint)
         return
-    yield "", f"{len(node.discover())} GPUs"
+    count = len(node.discover())
+    yield "", "1 GPU" if count == 1 else f"{count} GPUs"
     for uuid, measurement in node.measured.items():
         if measurement.scope == MODULE:
             yield uuid, f"{node.gpus[uuid]}: its {measurement.evidence} includes the module's CPU and memory"

@@ -248,7 +248,7 @@ def test_the_agent_compares_scopes_before_it_starts_and_doctor_names_the_module(
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=True).stdout
 
     output = doctor(650)
-    assert "('', '1 GPUs')" in output
+    assert "('', '1 GPU')" in output
     assert f"('GPU-a', \"{GRACE} (module): its counter includes the module's CPU and memory\")" in output
     assert "module" not in doctor(400)
     assert "it is not known if the energy counter is the GPU's or its module's" in doctor(0)
