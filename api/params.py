@@ -13,7 +13,7 @@ from contracts.boundary import Boundary
 from forecasting.ledger_series import MAX_SERIES, Frequency
 from warehouse.chargeback.dimensions import DIMENSIONS, check_by
 from warehouse.cursors import MAX_CURSOR, MAX_LIMIT, PageRequest
-from warehouse.periods import Period, resolve_period
+from warehouse.periods import Period, coverage, resolve_period
 
 NAME = {"min_length": 1, "max_length": 253}
 # These patterns are documentation only: `resolve_period` and `check_by` validate, with errors that say what to give.
@@ -74,6 +74,15 @@ def _period(
 
 
 ResolvedPeriod = Annotated[Period, Depends(_period)]
+
+
+def _covered_period(request: Request, reader: CallerReader, period: ResolvedPeriod) -> Period:
+    request.state.coverage = coverage(reader, period)
+    return period
+
+
+CoveredPeriod = Annotated[Period, Depends(_covered_period)]
+"""Parameter of a route on the ledger's windows: its answer says which part of the period they cover."""
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of rows in a page.")]
 
 

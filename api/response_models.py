@@ -21,6 +21,10 @@ class RowsResponse(BaseModel, Generic[Row]):
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     period: Period
+    coverage: Annotated[
+        Period | None,
+        Field(description="The part of the period that the ledger's final windows cover; null: nothing of it."),
+    ] = None
     simulated: bool
     rows: list[Row]
     next: Annotated[str | None, Field(description="Cursor of the next page; null on the last.")] = None

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from api.exports import Rows, export, paged_rows
 from contracts.callers import Caller
 from contracts.csv_text import csv_pieces
-from contracts.units import plain_decimal
+from contracts.units import plain_decimal, rfc3339
 from warehouse.cursors import Page, PageRequest
 from warehouse.periods import Period
 
@@ -85,6 +85,8 @@ def respond(
 
     Both have the next page in a Link header (RFC 8288), but not a whole CSV, which has all pages.
     """
+    if "period" in envelope:
+        envelope |= _covered(request)
     if wants_csv(request, format_):
         headers = link_headers(request, None if is_whole else next_)
         return export(request, iter([rows]) if csv_pages is None else csv_pages, columns, headers)
@@ -93,12 +95,24 @@ def respond(
     return Response(body, media_type="application/json", headers=headers)
 
 
+def _covered(request: Request) -> dict[str, Any]:
+    """Return which part of the period the ledger covers, of a route that takes a `CoveredPeriod`."""
+    if not hasattr(request.state, "coverage"):
+        return {}
+    period: Period | None = request.state.coverage
+    return {"coverage": None if period is None else plain(period)}
+
+
 def link_headers(request: Request, next_: str | None) -> dict[str, str]:
-    """Return the headers of an answer in rows: it depends on Accept, and its next page is linked."""
-    if not next_:
-        return {"Vary": "Accept"}
-    link = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
-    return {"Vary": "Accept", "Link": link}
+    """Return the headers of an answer in rows: it depends on Accept, its next page is linked, and what it covers."""
+    headers = {"Vary": "Accept"}
+    if next_:
+        link = f'<{request.url.path}?{request.url.include_query_params(cursor=next_).query}>; rel="next"'
+        headers["Link"] = link
+    if hasattr(request.state, "coverage"):
+        period: Period | None = request.state.coverage
+        headers["Wattlog-Coverage"] = "none" if period is None else f"{rfc3339(period.start)}/{rfc3339(period.end)}"
+    return headers
 
 
 def record_question(request: Request, text: str) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from cli.boundary import note_nodes_without_host
 from cli.grouped_rows import print_grouped_rows
-from cli.ledger_access import open_ledger_and_settings, resolve
+from cli.ledger_access import covered, open_ledger_and_settings, resolve
 from cli.options import (
     BoundaryName,
     Cluster,
@@ -58,10 +58,12 @@ def chargeback(
         from warehouse.chargeback import chargeback_queries
         from warehouse.cursors import Page, PageRequest
         from warehouse.filters import Filter
+        from warehouse.ledger.known_names import check_names
 
         names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         chosen = output_format(format_, as_json)
+        held = stack.enter_context(covered(reader, resolved, period, start, end))
         blocks: Blocks | None = None
         if limit is not None or chosen is Format.TABLE or not names:
             page, total = chargeback_queries.chargeback_and_total(
@@ -70,6 +72,8 @@ def chargeback(
         else:
             blocks = stack.enter_context(chargeback_queries.chargeback_blocks(reader, resolved, names, filter_))
             page, total = Page([]), blocks[0]
+        if not (total.energy_uj or total.requests or total.tokens):
+            check_names(reader, filter_)
         print_grouped_rows(
             chosen,
             page,
@@ -77,6 +81,7 @@ def chargeback(
             title="Chargeback",
             names=names,
             period=resolved,
+            held=held,
             boundary=boundary,
             outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
             total=total,

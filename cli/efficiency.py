@@ -9,7 +9,7 @@ import typer
 
 from cli.boundary import note_nodes_without_host
 from cli.grouped_rows import print_grouped_rows
-from cli.ledger_access import open_ledger_and_settings, resolve
+from cli.ledger_access import covered, open_ledger_and_settings, resolve
 from cli.options import (
     BoundaryName,
     Cluster,
@@ -56,11 +56,13 @@ def efficiency(
         from warehouse.chargeback import chargeback_queries
         from warehouse.cursors import Page, PageRequest
         from warehouse.filters import Filter
+        from warehouse.ledger.known_names import check_names
 
         groups = [name for name in split_names(by) if name != bucket]
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         chosen = output_format(format_, as_json)
+        held = stack.enter_context(covered(reader, resolved, period, start, end))
         blocks: Blocks | None = None
         chargeback_queries.check_bucket(bucket)
         if limit is not None or chosen is Format.TABLE:
@@ -70,6 +72,9 @@ def efficiency(
                 chargeback_queries.chargeback_blocks(reader, resolved, [bucket, *groups], filter_)
             )
             page = Page([])
+        sums = blocks[0] if blocks else None
+        if not (page.rows or (sums and (sums.energy_uj or sums.requests or sums.tokens))):
+            check_names(reader, filter_)
         print_grouped_rows(
             chosen,
             page,
@@ -77,6 +82,7 @@ def efficiency(
             title="Efficiency",
             names=[bucket, *groups],
             period=resolved,
+            held=held,
             boundary=boundary,
             outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
         )

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
-from cli.ledger_access import is_whole, note_more_rows, open_ledger_and_settings, print_whole_csv, read_rows, resolve
+from cli.ledger_access import (
+    covered,
+    is_whole,
+    note_more_rows,
+    open_ledger_and_settings,
+    print_whole_csv,
+    read_rows,
+    resolve,
+)
 from cli.options import Cluster, Data, Format, FormatOption, From, Json, Limit, PeriodName, TimeZone, To, output_format
 from cli.tables import Column, decimals, integer, percent, print_rows, text_column
 
@@ -38,15 +47,19 @@ def fleet(
 
     Example: wattlog fleet --period latest-day
     """
-    with open_ledger_and_settings(data) as (reader, settings):
+    with open_ledger_and_settings(data) as (reader, settings), ExitStack() as stack:
         from api.serialization import plain, plain_rows
         from warehouse.filters import Filter
         from warehouse.ledger import ledger_queries
+        from warehouse.ledger.known_names import with_known_names
         from warehouse.results import FleetRow
 
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         chosen = output_format(format_, as_json)
-        read = partial(ledger_queries.fleet, reader, resolved, Filter(cluster=cluster))
+        held = stack.enter_context(covered(reader, resolved, period, start, end))
+        read = with_known_names(
+            reader, Filter(cluster=cluster), partial(ledger_queries.fleet, reader, resolved, Filter(cluster=cluster))
+        )
         if is_whole(chosen, limit):
             print_whole_csv(read, plain_rows, FleetRow.__dataclass_fields__)
             return
@@ -59,7 +72,7 @@ def fleet(
             columns=_COLUMNS,
             csv_columns=FleetRow.__dataclass_fields__,
             simulated=simulated,
-            envelope={"period": plain(resolved), "simulated": simulated},
+            envelope={"period": plain(resolved), **held, "simulated": simulated},
             next_=page.next,
         )
         note_more_rows(page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ def print_grouped_rows(
     title: str,
     names: list[str],
     period: Period,
+    held: Mapping[str, Any],
     boundary: Boundary | None,
     outside: Outside,
     total: ChargebackRow | None = None,
@@ -69,7 +70,7 @@ def print_grouped_rows(
     all_rows = [*page.rows, *([total] if total else [])]
     unmetered = [column for column in _UNMETERED if any(getattr(row, column.field) for row in all_rows)]
     total_row = None if total is None else plain(total, exclude=set(DIMENSIONS))
-    envelope: dict[str, Any] = {"period": plain(period), "simulated": simulated}
+    envelope: dict[str, Any] = {"period": plain(period), **held, "simulated": simulated}
     if boundary is not None:
         envelope |= {"boundary": boundary, **plain(outside)}
     if total_row is not None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from cli.ledger_access import is_whole, note_more_rows, open_ledger_and_settings, print_whole_csv, read_rows, resolve
+from cli.ledger_access import (
+    covered,
+    is_whole,
+    note_more_rows,
+    open_ledger_and_settings,
+    print_whole_csv,
+    read_rows,
+    resolve,
+)
 from cli.options import (
     Cluster,
     Data,
@@ -47,17 +56,19 @@ def latency(
 
     Example: wattlog latency --by tenant,model,hour --period latest-day
     """
-    with open_ledger_and_settings(data) as (reader, settings):
+    with open_ledger_and_settings(data) as (reader, settings), ExitStack() as stack:
         from api.latency_rows import flat_latency_row, latency_columns
         from api.serialization import plain, plain_rows
         from warehouse.filters import Filter
         from warehouse.latency import latency_queries
+        from warehouse.ledger.known_names import with_known_names
 
         names = split_names(by)
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         filter_ = Filter(tenant=tenant, cluster=cluster)
         chosen = output_format(format_, as_json)
-        read = partial(latency_queries.latencies, reader, resolved, names, filter_)
+        held = stack.enter_context(covered(reader, resolved, period, start, end))
+        read = with_known_names(reader, filter_, partial(latency_queries.latencies, reader, resolved, names, filter_))
         if is_whole(chosen, limit):
             print_whole_csv(
                 read, lambda part: [flat_latency_row(row) for row in plain_rows(part)], latency_columns(names)
@@ -85,7 +96,7 @@ def latency(
             ],
             csv_columns=latency_columns(names),
             simulated=simulated,
-            envelope={"period": plain(resolved), "simulated": simulated},
+            envelope={"period": plain(resolved), **held, "simulated": simulated},
             next_=page.next,
             flat_rows=[flat_latency_row(row) for row in rows],
         )

@@ -8,6 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import typer
+
 from cli.audit_entries import exports_recorded
 from cli.options import Format
 from cli.output import errors_reported, note, print_csv
@@ -113,6 +115,25 @@ def resolve(reader: LedgerReader, name: str | None, start: str | None, end: str 
     from warehouse.periods import resolve_period
 
     return resolve_period(reader, name, start=start, end=end, time_zone=time_zone)
+
+
+@contextmanager
+def covered(reader: LedgerReader, period: Period, *names: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the part of a period that the ledger covers, for JSON; where the options name the period, note it.
+
+    A command ends with status 3 where a ledger with windows holds nothing of the period.
+    """
+    from api.serialization import plain
+    from warehouse.periods import Period, coverage, newest
+
+    held, last = coverage(reader, period), newest(reader).final_end
+    yield {"coverage": None if held is None else plain(held)}
+    if held is None and last is not None:
+        (oldest,) = reader.ask("ledger/oldest")
+        note(f"The ledger holds nothing of {period}: it has {Period(oldest['start'], last)}.")
+        raise typer.Exit(3)
+    if held is not None and held != period and any(names):
+        note(f"Of this period the ledger covers {held}.")
 
 
 def is_whole(format_: Format, limit: int | None) -> bool:

@@ -48,12 +48,14 @@ def sessions(
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain, plain_rows
         from warehouse.filters import Filter
+        from warehouse.ledger.known_names import with_known_names
         from warehouse.results import SessionRow
         from warehouse.usage.sessions import sessions as read_sessions
 
         resolved = resolve(reader, period, start, end, tz or settings.time_zone)
         chosen = output_format(format_, as_json)
-        read = partial(read_sessions, reader, resolved, Filter(tenant=tenant))
+        filter_ = Filter(tenant=tenant)
+        read = with_known_names(reader, filter_, partial(read_sessions, reader, resolved, filter_))
         note_requests_not_stored(settings)
         if is_whole(chosen, limit):
             print_whole_csv(read, plain_rows, SessionRow.__dataclass_fields__)

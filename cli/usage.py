@@ -52,6 +52,7 @@ def usage(
         from api.serialization import plain, plain_rows
         from api.usage_rows import flat_usage_row, hidden_usage_fields, usage_columns
         from warehouse.filters import Filter
+        from warehouse.ledger.known_names import with_known_names
         from warehouse.usage import usage_queries
 
         names = split_names(by)
@@ -60,7 +61,7 @@ def usage(
         columns = usage_columns(names, bucket)
         plain_of = partial(plain_rows, exclude=hidden_usage_fields(columns))
         chosen = output_format(format_, as_json)
-        read = partial(usage_queries.usage, reader, resolved, names, bucket, filter_)
+        read = with_known_names(reader, filter_, partial(usage_queries.usage, reader, resolved, names, bucket, filter_))
         if is_whole(chosen, limit):
             print_whole_csv(read, lambda part: [flat_usage_row(row) for row in plain_of(part)], columns)
             return

@@ -6,7 +6,7 @@ So a replay of an old recording is as easy to ask about as today.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -43,6 +43,19 @@ class Period:
     def __str__(self) -> str:
         zone = "" if self.time_zone == "UTC" else f" (days of {self.time_zone})"
         return f"{rfc3339(self.start)} to {rfc3339(self.end)}{zone}"
+
+
+def coverage(warehouse: Warehouse | LedgerReader, period: Period) -> Period | None:
+    """Return the part of a period within the ledger's first and last final window; None where it holds nothing of it.
+
+    Both are the whole ledger's for every caller. The first is the start of its hour.
+    """
+    last = newest(warehouse).final_end
+    if last is None:
+        return None
+    start = max(period.start, warehouse.ask("ledger/oldest")[0]["start"])
+    end = min(period.end, last)
+    return replace(period, start=EpochMs(start), end=EpochMs(end)) if start < end else None
 
 
 def newest(warehouse: Warehouse | LedgerReader) -> Newest:

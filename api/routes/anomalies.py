@@ -18,6 +18,7 @@ from api.response_models import documented
 from api.serialization import plain_rows, respond
 from forecasting.ledger_series import MAX_SERIES
 from warehouse.filters import Filter
+from warehouse.ledger.known_names import check_names
 
 router = LedgerRouter(prefix="/v1", tags=["outlook"])
 
@@ -61,16 +62,19 @@ def anomalies(
     measures = tuple(dict.fromkeys(measure or DEFAULT_MEASURES))
     if "cost" in measures:
         require_money(request)
+    filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
     report = cached_report(
         request,
         anomaly_report,
         reader,
-        filter=Filter(tenant=tenant, cluster=cluster, boundary=boundary),
+        filter=filter_,
         freq=freq,
         measures=measures,
         by=by,
         top=top,
     )
+    if not report.judged and not report.withheld:
+        check_names(reader, filter_)
     return respond(
         request,
         format_,

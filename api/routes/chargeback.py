@@ -15,11 +15,11 @@ from api.examples import billing as examples
 from api.exports import spooled_export
 from api.params import (
     Cluster,
+    CoveredPeriod,
     Dimensions,
     RequestedBoundary,
     RequestedFormat,
     RequestedPage,
-    ResolvedPeriod,
     Tenant,
     split_names,
 )
@@ -30,6 +30,7 @@ from warehouse.chargeback import chargeback_queries
 from warehouse.chargeback.dimensions import DIMENSIONS
 from warehouse.cursors import Page
 from warehouse.filters import Filter
+from warehouse.ledger.known_names import check_names
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 from warehouse.results import ChargebackRow
@@ -41,7 +42,7 @@ router = LedgerRouter(prefix="/v1", tags=["billing"])
 def chargeback(
     request: Request,
     reader: MoneyReader,
-    period: ResolvedPeriod,
+    period: CoveredPeriod,
     page_request: RequestedPage,
     by: Dimensions = "tenant",
     tenant: Tenant = None,
@@ -56,6 +57,8 @@ def chargeback(
     if page_request.is_whole and wants_csv(request, format_):
         return _respond_whole(request, reader, period, names, filter_)
     page, total = chargeback_queries.chargeback_and_total(reader, period, names, filter_, page_request)
+    if not page.rows and not page_request.cursor:
+        check_names(reader, filter_)
     return _respond_grouped(
         request,
         format_,
@@ -73,7 +76,7 @@ def chargeback(
 def efficiency(
     request: Request,
     reader: CallerReader,
-    period: ResolvedPeriod,
+    period: CoveredPeriod,
     page_request: RequestedPage,
     bucket: Annotated[Literal["hour", "day", "month"], Query(description="Length of a time step.")] = "hour",
     by: Dimensions = "model",
@@ -90,6 +93,8 @@ def efficiency(
     if page_request.is_whole and wants_csv(request, format_):
         return _respond_whole(request, reader, period, [bucket, *groups], filter_, withheld)
     page = chargeback_queries.efficiency(reader, period, bucket, groups, filter_, page_request)
+    if not page.rows and not page_request.cursor:
+        check_names(reader, filter_)
     page = Page(_without(withheld, page.rows), page.next)
     return _respond_grouped(
         request,
@@ -124,7 +129,9 @@ def _respond_whole(
     def flat(rows: list[ChargebackRow]) -> list[dict[str, Any]]:
         return chargeback_csv_rows(plain_rows(_without(withheld, rows), exclude=hidden), filter_.boundary)
 
-    with chargeback_queries.chargeback_blocks(reader, period, names, filter_) as (_, blocks):
+    with chargeback_queries.chargeback_blocks(reader, period, names, filter_) as (total, blocks):
+        if not (total.energy_uj or total.requests or total.tokens):
+            check_names(reader, filter_)
         return spooled_export(request, map(flat, blocks), chargeback_columns(names), link_headers(request, None))
 
 

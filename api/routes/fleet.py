@@ -9,11 +9,12 @@ from fastapi.responses import Response
 
 from api.auth import FleetReader, LedgerRouter
 from api.examples import ledger as examples
-from api.params import Cluster, RequestedFormat, RequestedPage, ResolvedPeriod
+from api.params import Cluster, CoveredPeriod, RequestedFormat, RequestedPage
 from api.response_models import RowsResponse, documented
 from api.serialization import respond_page
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
+from warehouse.ledger.known_names import with_known_names
 from warehouse.results import FleetRow
 
 router = LedgerRouter(prefix="/v1", tags=["drill-down"])
@@ -23,11 +24,12 @@ router = LedgerRouter(prefix="/v1", tags=["drill-down"])
 def fleet(
     request: Request,
     reader: FleetReader,
-    period: ResolvedPeriod,
+    period: CoveredPeriod,
     page_request: RequestedPage,
     cluster: Cluster = None,
     format_: RequestedFormat = None,
 ) -> Response:
     """Each node's GPUs, by hardware: energy, mean power, utilisation, idle and unallocated share. Operators only."""
-    read = partial(ledger_queries.fleet, reader, period, Filter(cluster=cluster))
+    filter_ = Filter(cluster=cluster)
+    read = with_known_names(reader, filter_, partial(ledger_queries.fleet, reader, period, filter_))
     return respond_page(request, format_, read, page_request, FleetRow, period)

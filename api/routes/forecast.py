@@ -17,6 +17,7 @@ from api.report_cache import cached_report
 from api.response_models import documented
 from api.serialization import plain_rows, respond
 from warehouse.filters import Filter
+from warehouse.ledger.known_names import check_names
 
 router = LedgerRouter(prefix="/v1", tags=["outlook"])
 
@@ -47,17 +48,20 @@ def forecast(
     past."""
     if measure == "cost":
         require_money(request)
+    filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
     forecasts = cached_report(
         request,
         forecast_report,
         reader,
-        filter=Filter(tenant=tenant, cluster=cluster, boundary=boundary),
+        filter=filter_,
         freq=freq,
         measure=measure,
         by=by,
         horizon=horizon,
         top=top,
     )
+    if not forecasts:
+        check_names(reader, filter_)
     return respond(
         request,
         format_,

@@ -13,12 +13,13 @@ from api.auth import CallerReader, LedgerRouter
 from api.examples import latency as examples
 from api.exports import paged_rows
 from api.latency_rows import flat_latency_row, latency_columns
-from api.params import Cluster, Dimensions, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, split_names
+from api.params import Cluster, CoveredPeriod, Dimensions, RequestedFormat, RequestedPage, Tenant, split_names
 from api.response_models import RowsResponse, documented
 from api.serialization import plain, plain_rows, respond
 from warehouse.filters import Filter
 from warehouse.latency import latency_queries
 from warehouse.latency.latency_queries import LatencyRow
+from warehouse.ledger.known_names import with_known_names
 
 router = LedgerRouter(prefix="/v1", tags=["ledger"])
 
@@ -27,7 +28,7 @@ router = LedgerRouter(prefix="/v1", tags=["ledger"])
 def latency(
     request: Request,
     reader: CallerReader,
-    period: ResolvedPeriod,
+    period: CoveredPeriod,
     page_request: RequestedPage,
     by: Dimensions = "tenant",
     tenant: Tenant = None,
@@ -37,7 +38,8 @@ def latency(
     """Time to the first token, per output token, of the whole request and in the queue: P50, P95 and P99 of requests
     that ended well, by any dimensions. From histograms that add up exactly, true to one part in eight."""
     names = list(dict.fromkeys(split_names(by)))
-    read = partial(latency_queries.latencies, reader, period, names, Filter(tenant=tenant, cluster=cluster))
+    filter_ = Filter(tenant=tenant, cluster=cluster)
+    read = with_known_names(reader, filter_, partial(latency_queries.latencies, reader, period, names, filter_))
     page = read(page_request)
 
     def flat(part: Sequence[LatencyRow]) -> list[dict[str, Any]]:

@@ -13,12 +13,12 @@ from api.examples import ledger as examples
 from api.params import (
     NAME,
     Cluster,
+    CoveredPeriod,
     Limit,
     Model,
     RequestedBoundary,
     RequestedFormat,
     RequestedPage,
-    ResolvedPeriod,
     Tenant,
     Workload,
 )
@@ -29,6 +29,7 @@ from contracts.units import EpochMs, epoch_ms
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
+from warehouse.ledger.known_names import with_known_names
 from warehouse.periods import Period, newest
 from warehouse.results import GpuInterval, GpuOfWindow, LatestRow, LedgerRow
 
@@ -39,7 +40,7 @@ router = LedgerRouter(prefix="/v1", tags=["drill-down"])
 def ledger(
     request: Request,
     reader: CallerReader,
-    period: ResolvedPeriod,
+    period: CoveredPeriod,
     page_request: RequestedPage,
     tenant: Tenant = None,
     cluster: Cluster = None,
@@ -52,7 +53,7 @@ def ledger(
     """The windows behind a bill, oldest first."""
     filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, boundary=boundary)
     read = partial(ledger_queries.ledger_rows, reader, period, filter_, provisional=provisional)
-    return respond_page(request, format_, read, page_request, LedgerRow, period)
+    return respond_page(request, format_, with_known_names(reader, filter_, read), page_request, LedgerRow, period)
 
 
 @router.get(

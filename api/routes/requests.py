@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse, Response
 
 from api.auth import CallerReader, LedgerRouter, MoneyReader
 from api.examples import ledger as examples
-from api.params import NAME, Cluster, Model, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant, Workload
+from api.params import NAME, Cluster, CoveredPeriod, Model, RequestedFormat, RequestedPage, Tenant, Workload
 from api.response_models import RequestsResponse, documented
 from api.serialization import plain, respond_page
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
+from warehouse.ledger.known_names import with_known_names
 from warehouse.ledger.receipts import Receipt
 from warehouse.ledger.receipts import receipt as read_receipt
 from warehouse.results import RequestEnergyRow
@@ -28,7 +29,7 @@ _NOT_STORED = "single requests are not stored (WATTLOG_REQUESTS=none); earlier o
 def requests(
     request: Request,
     reader: CallerReader,
-    period: ResolvedPeriod,
+    period: CoveredPeriod,
     page_request: RequestedPage,
     tenant: Tenant = None,
     cluster: Cluster = None,
@@ -40,7 +41,7 @@ def requests(
     """Requests that ended in the period, with their energy. They are kept for 30 days. If workers do not store single
     requests, the response has a note."""
     filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, session_id=session_id)
-    read = partial(ledger_queries.requests, reader, period, filter_)
+    read = with_known_names(reader, filter_, partial(ledger_queries.requests, reader, period, filter_))
     note = _NOT_STORED if request.app.state.settings.requests == "none" else None
     return respond_page(request, format_, read, page_request, RequestEnergyRow, period, note=note)
 

@@ -14,6 +14,7 @@ from api.params import NAME, RequestedFormat, RequestedPage, ResolvedPeriod, Ten
 from api.response_models import SessionsResponse, documented
 from api.serialization import plain, respond_page
 from warehouse.filters import Filter
+from warehouse.ledger.known_names import with_known_names
 from warehouse.results import SessionRow
 from warehouse.usage.sessions import Session
 from warehouse.usage.sessions import session as read_session
@@ -35,7 +36,8 @@ def sessions(
 ) -> Response:
     """Agents' sessions, by tenant and name, with the requests that ended in the period and the usage that counts in it.
     Single requests are kept for 30 days. If workers do not store them, the response has a note."""
-    read = partial(read_sessions, reader, period, Filter(tenant=tenant))
+    filter_ = Filter(tenant=tenant)
+    read = with_known_names(reader, filter_, partial(read_sessions, reader, period, filter_))
     note = _NOT_STORED if request.app.state.settings.requests == "none" else None
     return respond_page(request, format_, read, page_request, SessionRow, period, note=note)
 

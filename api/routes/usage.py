@@ -26,6 +26,7 @@ from api.response_models import RowsResponse, documented
 from api.serialization import plain, plain_rows, respond
 from api.usage_rows import flat_usage_row, hidden_usage_fields, usage_columns
 from warehouse.filters import Filter
+from warehouse.ledger.known_names import with_known_names
 from warehouse.results import UsageGroup
 from warehouse.usage import usage_queries
 
@@ -72,7 +73,7 @@ def usage(
     in full in the step of its last millisecond."""
     names = split_names(by)
     filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter)
-    read = partial(usage_queries.usage, reader, period, names, bucket, filter_)
+    read = with_known_names(reader, filter_, partial(usage_queries.usage, reader, period, names, bucket, filter_))
     page = read(page_request)
     columns = usage_columns(names, bucket)
     plain_of = partial(plain_rows, exclude=hidden_usage_fields(columns))

@@ -203,7 +203,8 @@ async function refresh() {
     balance(books || { ...bill.total, measured_uj: bill.total.energy_uj, residual_uj: "0" });
     overTime(rows, step);
     $("csv").href = `/v1/chargeback?${query}&format=csv`;
-    $("period").textContent = `${bill.period.start.replace(".000", "")} to ${bill.period.end.replace(".000", "")}`;
+    const span = (p) => `${p.start.replace(".000", "")} to ${p.end.replace(".000", "")}`, held = bill.coverage;
+    $("period").textContent = span(bill.period) + (held && span(held) !== span(bill.period) ? `, of which the ledger covers ${span(held)}` : "");
     $("status").className = "status";
     $("status").textContent = bill.rows.length ? "" : "The ledger has no final window yet. It fills as windows close.";
   } catch (error) {

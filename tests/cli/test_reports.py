@@ -270,3 +270,25 @@ def test_a_csv_that_cannot_be_whole_ends_with_a_status(run: Run, monkeypatch: py
     monkeypatch.setattr("warehouse.chargeback.chargeback_queries.MAX_EXPORT_ROWS", 10)
     ran = run("chargeback", "--by", "hour", "--period", "all", "--format", "csv")
     assert ran.exit_code == 2 and "more than 10 rows" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["chargeback", "efficiency", "latency", "usage", "sessions"])
+@pytest.mark.parametrize("format_", ["table", "csv", "json"])
+def test_an_unknown_tenant_ends_a_report_with_the_nearest_name(run: Run, command: str, format_: str) -> None:
+    ran = run(command, "--tenant", "acmee", "--format", format_)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "the ledger has no tenant of this name; did you mean acme?" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["chargeback", "efficiency", "latency", "fleet"])
+def test_a_report_of_a_period_outside_the_ledger_says_what_it_holds(run: Run, command: str) -> None:
+    ran = run(command, "--period", "2031-01", "--json")
+    assert ran.exit_code == 3 and json.loads(ran.stdout)["coverage"] is None
+    assert "The ledger holds nothing of" in ran.stderr and "2026-09-02" in ran.stderr
+
+
+def test_a_report_of_a_period_held_in_part_says_so(run: Run) -> None:
+    ran = run("chargeback", "--period", "2026-09", "--json")
+    assert ran.exit_code == 0 and "Of this period the ledger covers 2026-09-02" in ran.stderr
+    assert json.loads(ran.stdout)["coverage"]["start"] == "2026-09-02T00:00:00.000Z"
+    assert "covers" not in run("chargeback").stderr
