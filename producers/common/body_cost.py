@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from contracts.errors import BadInput
 from producers.common.json_text import count_elements
-from producers.common.protobuf_wire import count_messages
+from producers.common.protobuf_wire import count_messages, most_messages
 
 MAX_VALUES = 1_000_000
 """Values of a JSON body, or messages of one in protobuf. 16 MiB of spans with 20 attributes each have half of it."""
@@ -36,7 +36,7 @@ def check_export(body: bytes, descriptor: Any) -> None:
     """
     if count_messages(body, _ITEMS_OF_EXPORT, 3 * MAX_ITEMS) > 3 * MAX_ITEMS:
         raise _too_much(body, MAX_ITEMS, "items")
-    if len(body) // 2 > MAX_VALUES and count_messages(body, descriptor, MAX_VALUES) > MAX_VALUES:
+    if most_messages(body, descriptor) > MAX_VALUES and count_messages(body, descriptor, MAX_VALUES) > MAX_VALUES:
         raise _too_much(body, MAX_VALUES, "values")
 
 

@@ -71,6 +71,29 @@ def count_messages(body: bytes, holder: Any, limit: int) -> int:
     return count
 
 
+def most_messages(body: bytes, descriptor: Any) -> int:
+    """Return a number that `count_messages` does not exceed for a body with this descriptor, in a few ms a MiB.
+
+    Every message of a body begins with the tag of its field. So it is at most the number of bytes that begin such a
+    tag; texts have them, too.
+    """
+    return len(body) - len(body.translate(None, _first_bytes(descriptor)))
+
+
+@cache
+def _first_bytes(descriptor: Any) -> bytes:
+    """Return the bytes with which tags of messages begin, at any depth of a message, in longer forms of varints too."""
+    waiting, seen, first = [descriptor], set[str](), set[int]()
+    while waiting:
+        for number, inner in _messages_in(waiting.pop()).items():
+            low = (number << 3 | _BYTES) & 0x7F
+            first |= {low | 0x80} if number > 15 else {low, low | 0x80}
+            if inner.full_name not in seen:
+                seen.add(inner.full_name)
+                waiting.append(inner)
+    return bytes(sorted(first))
+
+
 def _inner(holder: Any) -> Mapping[int, Any]:
     return holder if isinstance(holder, Mapping) else _messages_in(holder)
 

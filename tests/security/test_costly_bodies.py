@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.errors import BadInput
 from contracts.settings import Settings
 from producers.common import body_cost
-from producers.common.protobuf_wire import count_messages
+from producers.common.protobuf_wire import count_messages, most_messages
 from producers.receivers.cloudevents.meter_rules import MeterRule
 from producers.receivers.otlp_signals.plugin import OtlpConfig, build_logs, build_metrics
 from producers.runtime.receiver.bodies import FREE_BYTES, MAX_RATIO, gunzip
@@ -87,6 +89,32 @@ def test_the_wire_walk_counts_the_messages_that_a_parser_makes() -> None:
         span.status.code = 2
     # Resource spans, scope spans, the scope; each span has an attribute of five messages, an event and a status.
     assert count_messages(request.SerializeToString(), Request.DESCRIPTOR, 1_000) == 3 + 3 * (1 + 6 + 2)
+
+
+_TAGS = st.sampled_from([bytes([n << 3 | 2]) for n in range(1, 16)] + [b"\x8a\x00", b"\x92\x80\x00", b"\x0b", b"\x0c"])
+_BODIES = st.recursive(
+    st.binary(max_size=6),
+    lambda inner: st.lists(st.tuples(_TAGS, inner)).map(
+        lambda fields: b"".join(tag + bytes([len(content) & 0x7F]) + content for tag, content in fields)
+    ),
+)
+
+
+@given(_BODIES)
+def test_no_body_has_more_messages_than_the_quick_count(body: bytes) -> None:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
+
+    for descriptor in (ExportTraceServiceRequest.DESCRIPTOR, MetricsData.DESCRIPTOR):
+        assert count_messages(body, descriptor, 1_000) <= most_messages(body, descriptor)
+
+
+@pytest.mark.parametrize("tag", [b"\x4a", b"\xca\x00", b"\xca\x80\x00"], ids=["plain", "longer", "longest"])
+def test_attributes_count_however_their_tag_is_written(tag: bytes) -> None:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    with pytest.raises(BadInput, match="values"):
+        body_cost.check_export(export(field(2, (tag + b"\x00") * 1_000_001)), ExportTraceServiceRequest.DESCRIPTOR)
 
 
 def test_commas_and_brackets_of_a_prompt_are_no_values(listener: Listener) -> None:

@@ -124,7 +124,9 @@ class GenAIReader:
 
         A span that ended after `latest_ms` (epoch ms) is refused.
         """
-        tree, refused, skipped = SpanTree(spans, recent, self._memory), list[str](), Counter[str]()
+        message, spans = spans, [span for span in spans if span.span_id or span.attributes]
+        refused, skipped = list[str](), +Counter({OTHER: len(message) - len(spans)})
+        tree = SpanTree(spans, recent, self._memory)
         roles = _Roles.of(spans)
         corrected, remarks, calls = Counter[str](), dict[str, None](), list[InferenceCall | AgentUsage]()
 

@@ -15,7 +15,16 @@ from contracts.errors import BadInput
 from producers.common.body_cost import bounded, check_export
 from producers.common.last_result import LastResult
 from producers.common.protobuf_wire import otlp_items, submessages, without
-from producers.gateways.otel.spans import ERROR, AttributeValue, DecodedSpans, Nested, Span, SpanSelection, select
+from producers.gateways.otel.spans import (
+    EMPTY_SPAN,
+    ERROR,
+    AttributeValue,
+    DecodedSpans,
+    Nested,
+    Span,
+    SpanSelection,
+    select,
+)
 from producers.runtime.refusals import read_each, refusal
 
 _RESOURCE_ATTRIBUTES, _NAME, _SPAN_ATTRIBUTES, _EVENTS, _LINKS = 1, 5, 9, 11, 13
@@ -45,7 +54,10 @@ def _spans(request: Any, selection: SpanSelection) -> Iterator[Span]:
         resource = _select(resource_spans.resource.attributes, selection)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
-                yield _span(span, scope_spans.scope.name, resource, selection)
+                if span.span_id or span.attributes or span.events:
+                    yield _span(span, scope_spans.scope.name, resource, selection)
+                else:
+                    yield EMPTY_SPAN
 
 
 def _span(span: Any, scope: str, resource: dict[str, AttributeValue], selection: SpanSelection) -> Span:

@@ -77,10 +77,14 @@ _KINDS: Mapping[str, SpanRole] = {
 }  # fmt: skip
 """Kinds of OpenInference, traceloop, Langfuse, MLflow and Claude Code, in small letters."""
 
+_NO_ROLE = SpanRole(Role.NONE)
+
 
 def role_of(span: Span) -> SpanRole:
     """Return the role of a span."""
     attributes = span.attributes
+    if not attributes:
+        return _NO_ROLE
     operation = str(attributes.get(OPERATION, ""))
     request = str(attributes.get(REQUEST_TYPE, ""))
     if request in BATCHES or operation in BATCHES:

@@ -39,6 +39,10 @@ class Span(NamedTuple):
     event_ns: int
 
 
+EMPTY_SPAN = Span("", "", "", 0, 0, 0, failed=False, scope="", attributes={}, resource={}, event_ns=0)
+"""Stands for each span without an id, attributes and events: nothing is said of it, and nothing is inside it."""
+
+
 class SpanSelection(NamedTuple):
     """Names of the attributes and events to decode. `may_be_a_count` selects further attributes by their names.
 

@@ -18,9 +18,10 @@ from producers.gateways.deployments import Deployments
 from producers.gateways.otel.genai import ORIGIN, REPORTED, GenAIReader, SpanRules
 from producers.gateways.otel.otlp import need_protobuf
 from producers.gateways.otel.span_meters import EndpointNames
-from producers.gateways.otel.trace_memory import TraceMemory
+from producers.gateways.otel.trace_memory import TraceMemories
 from producers.gateways.remarks import FirstRemarks
 from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.receiver.sender_memories import memory_name
 
 PATH = "/v1/traces"
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -36,14 +37,15 @@ _SCHEMA: Mapping[str, Any] = {
 def otlp_route(rules: SpanRules, deployments: Deployments, ahead_ms: int) -> Route:
     """Return the route. `ahead_ms` is how far in the future a call may end. Raises BadSetting without protobuf."""
     need_protobuf()
-    parse = partial(_parse, rules, deployments, ahead_ms, FirstRemarks(), EndpointNames(), TraceMemory())
+    parse = partial(_parse, rules, deployments, ahead_ms, FirstRemarks(), EndpointNames(), TraceMemories())
     return Route(PATH, "otlp", {PROTOBUF: {}, JSON: _SCHEMA}, parse, _reply, 200, grpc_method=METHOD)
 
 
 def _parse(
     rules: SpanRules, deployments: Deployments, ahead_ms: int, remarks: FirstRemarks,
-    endpoints: EndpointNames, memory: TraceMemory, sent: ReceivedRequest, trial: DeduplicationTrial,
+    endpoints: EndpointNames, memories: TraceMemories, sent: ReceivedRequest, trial: DeduplicationTrial,
 ) -> ParsedRequest:  # fmt: skip
+    memory = memories.of(memory_name(sent.caller))
     reader = GenAIReader(rules, sent.caller.payer, endpoints, sent.caller.name or ORIGIN, sent.bounds, memory)
     result = reader.read_message(sent.body, trial, sent.now_ms + ahead_ms, json=sent.content_type == JSON)
     workload_batches = list(batches(group_by_workload(result.calls, deployments.within(sent.may_use), ORIGIN), ""))
