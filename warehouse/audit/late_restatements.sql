@@ -11,8 +11,8 @@ FROM
         window_start AS start, cluster AS of_cluster, workload AS of_workload,
         arraySort(groupUniqArrayIf(8)(toString(sender), late_id != 0)) AS senders,
         uniqExactIf((tenant, request_id, t_end, late_id), late_id != 0) AS late_requests,
-        sumIf(toInt128(prompt_tokens) + completion_tokens, late_id = 0) AS before,
-        sum(toInt128(prompt_tokens) + completion_tokens) AS after,
+        sumIf(toInt128(prompt_tokens + completion_tokens), late_id = 0) AS before,
+        sum(toInt128(prompt_tokens + completion_tokens)) AS after,
         toInt64(maxIf(toUnixTimestamp(stored_at), late_id != 0)) * 1000 AS stored
     FROM request_energy FINAL
     WHERE (window_start, cluster, workload) IN
