@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from cli.finding import Finding
 from contracts.errors import Unavailable, WattlogError
@@ -28,7 +28,8 @@ def running_ledger(settings: Settings, in_use: Unavailable) -> Iterator[Finding]
         except (WattlogError, ValueError):
             raise in_use from None
     yield Finding("warehouse", "ok", f"{settings.dsn} is open in the process that serves {address}")
-    yield from _names(page)
+    joins = {(apart["cluster"], apart["workload"]): apart["join"] for apart in balance["names_apart"]}
+    yield from _names(page, joins)
     says = (
         f"{balance['windows']} windows, residual {balance['residual_uj']} uJ, {balance['sequence_gaps']} events missing"
     )
@@ -36,7 +37,8 @@ def running_ledger(settings: Settings, in_use: Unavailable) -> Iterator[Finding]
     yield Finding("books", "ok" if balance["ok"] else "failed", says, hint)
 
 
-def _names(page: prometheus_text.PrometheusPage) -> Iterator[Finding]:
+def _names(page: prometheus_text.PrometheusPage, joins: Mapping[tuple[str, str], str]) -> Iterator[Finding]:
+    """Yield the workloads whose tokens met no GPU in the last hour, with the line that joins each where it is known."""
     rows = [labels for labels, value in page.get(UNMETERED) if value]
     for labels in rows[:MAX_NAMES]:
         cluster, partner = labels.get("cluster", ""), labels.get("with_gpus", "")
@@ -44,6 +46,7 @@ def _names(page: prometheus_text.PrometheusPage) -> Iterator[Finding]:
             tokens=0, requests=0, cluster=cluster, workload=labels.get("workload", ""), partner_cluster=cluster,
             partner=partner, candidates=[], join="",
         )  # fmt: skip
-        yield Finding("names", "failed", sentence(apart), "`wattlog up` prints the line that joins them.")
+        join = joins.get((cluster, apart.workload)) or "`wattlog up` prints the line that joins them."
+        yield Finding("names", "failed", sentence(apart), join)
     if not rows:
         yield Finding("names", "ok", "each workload with tokens has GPUs")

@@ -93,20 +93,21 @@ class UpRun:
         return _Ledger(running.settings, running.warehouse, running.crashed, None)
 
     async def _watch(self, warehouse: Warehouse) -> None:
-        """Show the first joules, tokens and final windows of this run, then names and sources that do not meet."""
+        """Show the first joules, tokens and final windows of this run, and names and sources that do not meet."""
         reconciliation = HourlyReconciliation(self._warn)
         progress = FirstSights(time.time_ns() // 1_000_000, self._step)
         names: set[str] = set()
         until_s = time.monotonic() + PATIENCE_S
+        names_s = time.monotonic() + NAMES_S
         while True:
             if progress.missing and time.monotonic() > until_s:
                 self._warn(progress.give_up())
-            due_s = LOOK_S if progress.missing else NAMES_S
-            await asyncio.sleep(due_s)
+            await asyncio.sleep(LOOK_S if progress.missing else max(names_s - time.monotonic(), 0))
             try:
                 if progress.missing:
                     await asyncio.to_thread(progress.show_new, warehouse)
-                else:
+                if time.monotonic() >= names_s:
+                    names_s = time.monotonic() + NAMES_S
                     await asyncio.to_thread(self._show_names, warehouse, names)
                     now_ms = time.time_ns() // 1_000_000
                     await asyncio.to_thread(reconciliation.run_if_due, operator_reader(warehouse), now_ms)

@@ -86,5 +86,6 @@ BALANCE = {
     },
     "nodes_counted_twice": 0,
     "nodes_without_host": 0,
+    "names_apart": [],
     "simulated": False,
 }

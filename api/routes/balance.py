@@ -10,6 +10,7 @@ from api.examples import billing as examples
 from api.params import ResolvedPeriod
 from api.response_models import documented
 from warehouse.audit.conservation import audit
+from warehouse.audit.findings import WorkloadWithoutGpu
 from warehouse.audit.report import Audit, Equation
 from warehouse.chargeback import chargeback_queries
 from warehouse.periods import Period
@@ -24,6 +25,7 @@ class Balance(BaseModel):
     GPU time without any. `measured_ratio` is coverage without estimates. `gpus_unbound` were in no workload at all;
     `nodes_silent` counts silent nodes, and a cluster that is silent as a whole once. `parts` has the same equation of
     GPUs, of hosts and of the wall, where there is such energy; `nodes_counted_twice` have both of the latter.
+    `names_apart` are workloads with tokens and no GPU, with the line of configuration that would join each.
     """
 
     period: Period
@@ -53,6 +55,7 @@ class Balance(BaseModel):
     parts: dict[str, Equation]
     nodes_counted_twice: int
     nodes_without_host: int
+    names_apart: list[WorkloadWithoutGpu]
     simulated: bool
 
 

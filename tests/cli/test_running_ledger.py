@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -16,8 +17,13 @@ IN_USE = Unavailable("it is open in another process", "Stop it.")
 APART = 'wattlog_workload_unmetered_requests{cluster="eu",workload="chat",with_gpus="llama"} 7\n'
 
 
-def findings(metrics: str, *, ok: bool = True) -> list[Finding]:
-    balance = {"ok": ok, "windows": 9, "residual_uj": 0, "sequence_gaps": 0 if ok else 2}
+JOIN = {"cluster": "eu", "workload": "chat", "join": 'routes = ["chat=llama"]'}
+
+
+def findings(metrics: str, *, ok: bool = True, apart: Sequence[dict[str, str]] = ()) -> list[Finding]:
+    balance = {
+        "ok": ok, "windows": 9, "residual_uj": 0, "sequence_gaps": 0 if ok else 2, "names_apart": list(apart),
+    }  # fmt: skip
 
     def answer(request: Request) -> Response:
         body = metrics if request.path == "/metrics" else json.dumps(balance)
@@ -35,6 +41,13 @@ def test_workloads_that_meet_are_ok() -> None:
 def test_names_that_do_not_meet_fail_with_the_question() -> None:
     [name] = [f for f in findings(APART) if f.check == "names"]
     assert name.state == "failed" and name.says.endswith("eu/llama has GPUs and no tokens: the same?")
+
+
+def test_the_line_that_joins_two_names_is_the_hint() -> None:
+    [name] = [f for f in findings(APART, apart=[{**JOIN, "cluster": "us"}, JOIN]) if f.check == "names"]
+    assert name.hint == JOIN["join"]
+    [unknown] = [f for f in findings(APART) if f.check == "names"]
+    assert "`wattlog up` prints the line" in unknown.hint
 
 
 def test_books_that_do_not_balance_fail() -> None:
