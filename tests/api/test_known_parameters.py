@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-PATHS = {"cluster": "eu-1", "workload": "chat", "window_start": "2026-10-31T22:00:00Z", "session_id": "s-1"}
+PATHS = {"cluster": "eu-1", "workload": "chat", "window_start": "2026-10-31T22:00:00Z", "session_id": "s-1",
+         "request_id": "r-1"}  # fmt: skip
 """Values of the parameters in addresses."""
 
 

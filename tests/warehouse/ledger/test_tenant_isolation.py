@@ -18,7 +18,7 @@ from warehouse.chargeback import chargeback_queries, series
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
 from warehouse.latency import latency_queries
-from warehouse.ledger import explanation, ledger_queries
+from warehouse.ledger import explanation, ledger_queries, receipts
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
 from warehouse.usage import sessions, usage_queries
@@ -26,17 +26,31 @@ from warehouse.usage import sessions, usage_queries
 REAL = Period(seed.REAL_START_MS, seed.END_MS)
 OTHERS = {"globex", "initech", "__unallocated__"}
 Read = Callable[[LedgerReader, Filter], Any]
+
+
+def _exported(reader: LedgerReader, filter: Filter) -> list[Any]:
+    with chargeback_queries.chargeback_blocks(reader, REAL, ["tenant"], filter) as (total, blocks):
+        return [total, *(row for block in blocks for row in block)]
+
+
+def _first_receipt(reader: LedgerReader, filter: Filter) -> list[Any]:
+    row = ledger_queries.requests(reader, REAL, replace(filter, cluster="eu-1")).rows[0]
+    return [receipts.receipt(reader, row.request_id, Filter(row.tenant, row.cluster, row.workload, row.model))]
+
+
 READS: dict[str, Read] = {
     "chargeback": lambda r, f: chargeback_queries.chargeback(r, REAL, ["tenant"], f).rows,
     "chargeback_and_total": lambda r, f: chargeback_queries.chargeback_and_total(r, REAL, ["tenant"], f)[0].rows,
     "chargeback_total": lambda r, f: [chargeback_queries.chargeback_total(r, REAL, f)],
     "chargeback_all": lambda r, f: chargeback_queries.chargeback_all(r, REAL, ["tenant"], f),
+    "chargeback_blocks": _exported,
     "clusters_outside": lambda r, f: chargeback_queries.clusters_outside(r, REAL, replace(f, boundary=Boundary.HOST)),
     "efficiency": lambda r, f: chargeback_queries.efficiency(r, REAL, "day", ["tenant"], f).rows,
     "read_measures": lambda r, f: list(series.read_measures(r, REAL, ["kwh"], "tenant", "day", f)["kwh"].points),
     "ledger_rows": lambda r, f: ledger_queries.ledger_rows(r, REAL, f).rows,
     "intervals": lambda r, f: ledger_queries.intervals(r, seed.REAL_START_MS, "eu-1", "chat").rows,
     "requests": lambda r, f: ledger_queries.requests(r, REAL, f).rows,
+    "receipt": _first_receipt,
     "latest": lambda r, f: ledger_queries.latest(r, seed.END_MS, f),
     "explain": lambda r, f: [explanation.explain(r, f.tenant or "acme")],
     "latencies": lambda r, f: latency_queries.latencies(r, REAL, ["tenant"], f).rows,
@@ -70,8 +84,7 @@ def texts(value: Any) -> Iterator[str]:
 
 def test_every_read_is_listed_here() -> None:
     modules = ("chargeback.chargeback_queries", "chargeback.series", "latency.latency_queries", "ledger.explanation",
-               "ledger.ledger_queries",
-               "usage.sessions", "usage.usage_queries")  # fmt: skip
+               "ledger.ledger_queries", "ledger.receipts", "usage.sessions", "usage.usage_queries")  # fmt: skip
     reads = {
         name
         for module in map(import_module, (f"warehouse.{m}" for m in modules))
