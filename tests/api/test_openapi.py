@@ -73,6 +73,7 @@ def test_every_documented_route_is_tried(document: Any) -> None:
     assert sorted(document) == PATHS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_every_route_conforms_to_its_document(document: Any, path: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))

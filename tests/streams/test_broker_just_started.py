@@ -109,6 +109,7 @@ def test_a_worker_learns_its_start_offsets(place: Place, error: int) -> None:
     assert begin == {(topic, p): 0 for topic in topics.JOINED for p in (0, 1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["lean", "stock"])
 def test_a_worker_without_topics_holds_them_once_they_are_known(
     place: Place, warehouse: Warehouse, transport: Any

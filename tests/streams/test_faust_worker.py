@@ -103,7 +103,7 @@ class Outcome:
     rejected: int
 
 
-@pytest.fixture(scope="module", params=["lean", "stock"])
+@pytest.fixture(scope="module", params=["lean", pytest.param("stock", marks=pytest.mark.slow)])
 def outcome(chdb_dsn: str, data_dir: Path, request: pytest.FixtureRequest) -> Iterator[Outcome]:
     """One run, shared by every test here. The ledger stays in the database `wattlog` until they are done."""
     with connect(chdb_dsn, database="default", readers=1) as warehouse:

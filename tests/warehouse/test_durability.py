@@ -68,6 +68,7 @@ def test_only_a_durable_write_is_synced_when_it_is_acknowledged(warehouse: Wareh
             assert (syncs(warehouse) - before > 0) == durable, name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it shows the system calls")
 @pytest.mark.parametrize("durable", [True, False])
 def test_the_kernel_syncs_before_a_durable_insert_returns(tmp_path: Path, durable: bool) -> None:

@@ -154,6 +154,7 @@ def test_only_acknowledged_offsets_are_committed(kafka: str, kind: str, tmp_path
     assert set(committed.values()) == {0}
 
 
+@pytest.mark.slow
 def test_an_offset_acknowledged_before_a_stop_is_committed_by_the_stop(kafka: str, kind: str, tmp_path: Path) -> None:
     async def run() -> dict[Place, int]:
         async with reading(kafka, kind, tmp_path, 5) as r:
@@ -184,6 +185,7 @@ def test_seeking_to_the_committed_offsets_repeats_messages_also_from_offset_0(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_sought_place_is_read_again_and_no_other(kafka: str, kind: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with reading(kafka, kind, tmp_path, 30) as r:
@@ -200,6 +202,7 @@ def test_a_sought_place_is_read_again_and_no_other(kafka: str, kind: str, tmp_pa
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_seeking_a_place_that_is_not_held_does_nothing(kafka: str, kind: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with reading(kafka, kind, tmp_path, 2) as r:
@@ -244,6 +247,7 @@ def test_a_full_stream_worker_gets_no_more_and_stays_in_the_group(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_lists_that_were_fetched_when_the_flow_stopped_are_delivered_again(kafka: str, tmp_path: Path) -> None:
     """They were behind the consumer's position and not passed on: without a seek they would be lost."""
 
