@@ -285,6 +285,9 @@ class Listener(NamedTuple):
     """Port of OTLP over gRPC, None for none."""
     max_tokens_per_s: int | None = None
     """Most tokens per second of a request, and of a sender on a workload; None: no bound."""
+    max_requests_per_s: int | None = None
+    max_rows_per_s: int | None = None
+    """Requests and rows of one sender per second; None: no bound."""
     senders: Sequence[Any] = ()
     """Rules of senders: `producers.runtime.receiver.door.SenderRule`."""
 

@@ -63,6 +63,12 @@ class HttpConfig(ProducerConfig):
         DEFAULT_TOKENS_PER_S, ge=1, le=10**12,
         description="Most tokens per second of one request, and of a sender on a workload; beyond, they are refused.",
     )  # fmt: skip
+    max_requests_per_s: int = Field(
+        500, ge=1, le=10**6, description="Requests of one sender per second, on average of 10 s; beyond, it gets 429."
+    )
+    max_rows_per_s: int = Field(
+        20_000, ge=1, le=10**9, description="Rows of one sender per second, on average of 10 s; beyond, it gets 429."
+    )
     unknown_types: Literal["count", "refuse"] = Field(
         "count", description="Events of a type without a meter: counted on one of that name, or refused."
     )
@@ -94,6 +100,8 @@ def build(options: HttpConfig, environment: Environment) -> Listener:
         grpc_port=options.grpc_port,
         senders=options.senders,
         max_tokens_per_s=options.max_tokens_per_s,
+        max_requests_per_s=options.max_requests_per_s,
+        max_rows_per_s=options.max_rows_per_s,
     )
 
 

@@ -18,12 +18,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 
 from contracts.settings import Settings
 from producers.api import ParsedRequest, ReceivedRequest, Route
+from producers.receivers.plugin import HttpConfig
 from producers.runtime.deduplication import DeduplicationTrial
 from producers.runtime.receiver.grpc_server import OtlpGrpcServer
 from producers.runtime.receiver.parsers import THREADS, ParserPool
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.runner import _bind, _serve
+from producers.runtime.receiver.sender_quotas import Quota
 from producers.runtime.receiver.sender_shares import SenderShares
 from producers.runtime.receiver.server import RequestLimits, create_app
 from tests.producers.frame import environment
@@ -100,7 +102,8 @@ def test_two_hundred_posts_at_once_are_accepted_or_postponed_and_none_is_lost(tm
                 client.post(url, json=[event(f"{n}-{k}") for k in range(items)], headers=headers) for n in range(posts)
             ))  # fmt: skip
 
-    with listening(tmp_path, max_waiting=100_000) as listener:
+    quota = Quota(listener_default("max_requests_per_s"), listener_default("max_rows_per_s"))
+    with listening(tmp_path, max_waiting=100_000, quota=quota) as listener:
         routes: list[Any] = [_events_route()]
         with _Serving(listener, routes) as serving:
             url = f"http://127.0.0.1:{serving.port}{EVENTS}"
@@ -110,6 +113,23 @@ def test_two_hundred_posts_at_once_are_accepted_or_postponed_and_none_is_lost(tm
     accepted = {f"{n}-{k}" for n, a in enumerate(answers) if a.status_code == 202 for k in range(items)}
     assert accepted
     assert {row["event_id"] for row in listener.broker.rows} >= accepted
+
+
+def test_a_sender_beyond_its_quota_waits_before_its_body_is_read_and_others_go_on(tmp_path: Path) -> None:
+    quota = Quota(requests_per_s=1, rows_per_s=50)
+    with listening(tmp_path, key=SECRET, quota=quota, max_events=1_000) as listener:
+        fast, other = token(tenant="acme"), token(tenant="globex")
+        assert listener.post([event(f"{n}") for n in range(600)], MANY, authorization=fast).status_code == 202
+        waits = [listener.post(b"no JSON", authorization=fast) for _ in range(3)]
+        assert [answer.status_code for answer in waits] == [429] * 3
+        assert {int(answer.headers["retry-after"]) for answer in waits} <= {1, 2, 3}
+        assert listener.post(event("1"), authorization=other).status_code == 202
+        assert listener.count("rejected_total", route=EVENTS, reason="too-fast") == 3
+
+
+def listener_default(option: str) -> int:
+    """The default of an option of `wattlog produce http`."""
+    return int(HttpConfig.model_fields[option].default)
 
 
 def _events_route() -> Route:

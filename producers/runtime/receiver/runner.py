@@ -43,6 +43,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     from producers.runtime.receiver.door import SenderRules
     from producers.runtime.receiver.grpc_server import OtlpGrpcServer
     from producers.runtime.receiver.metrics import ReceiverMetrics
+    from producers.runtime.receiver.sender_quotas import Quota
     from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 
     routes = open_routes(environment)
@@ -57,6 +58,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
         delivery_queue, listener.verifier, limits, metrics, environment.clock, memories, node=environment.node,
         host=listener.host,
         door=SenderRules(listener.senders, environment.settings.max_age_ms, listener.max_tokens_per_s),
+        quota=Quota(listener.max_requests_per_s, listener.max_rows_per_s),
     )  # fmt: skip
     with (
         closing(_bind(listener.host, listener.port)) as sock,

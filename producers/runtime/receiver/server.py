@@ -34,6 +34,7 @@ from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.parsers import ParserPool
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.sender_memories import SenderMemories, memory_name
+from producers.runtime.receiver.sender_quotas import NO_QUOTA, Quota, SenderQuotas
 from producers.runtime.receiver.sender_rates import SenderRates
 from producers.runtime.receiver.sender_shares import SenderShares
 from producers.runtime.refusals import ItemRefusal
@@ -67,10 +68,11 @@ class RequestHandler:
     def __init__(
         self, delivery_queue: DeliveryQueue, verifier: Verifier, limits: RequestLimits, metrics: ReceiverMetrics,
         clock: Clock, memories: SenderMemories, *, node: str, host: str,
-        door: SenderRules | None = None,
+        door: SenderRules | None = None, quota: Quota = NO_QUOTA,
     ) -> None:  # fmt: skip
         self._door = SenderRules() if door is None else door
         self._rates = SenderRates(self._door.max_tokens_per_s)
+        self._quotas = SenderQuotas(quota)
         self._delivery_queue, self._verifier, self._limits = delivery_queue, verifier, limits
         self._metrics, self._memories = metrics, memories
         self._clock, self._node, self._loopback = clock, node, is_loopback(host)
@@ -113,6 +115,7 @@ class RequestHandler:
             caller = await self._verifier.admitted(headers, route.path)
             if len(body) > self._limits.body_bytes:
                 raise too_large(self._limits.body_bytes)
+            self._quotas.take_request(sender_of(caller), self._clock.monotonic_ms())
             with self._shares.body(sender_of(caller)) as hold:
                 hold(len(body))
                 sent = ReceivedRequest(body, PROTOBUF, headers, caller, self._clock.wall_ms())
@@ -159,6 +162,7 @@ class RequestHandler:
         sender = sender_of(caller)
         self._delivery_queue.check_room()
         self._shares.check_room(sender)
+        self._quotas.take_request(sender, self._clock.monotonic_ms())
         with self._shares.body(sender) as hold:
             body, packed = await self._body(request, headers, hold)
             sent = ReceivedRequest(body, content_type, headers, caller, self._clock.wall_ms())
@@ -174,6 +178,7 @@ class RequestHandler:
             memory = self._memories.of(name)
             trial = DeduplicationTrial(*memory)
             sent, parsed, messages = await self._parsers.run(sender, self._parse, route, sent, trial, packed)
+            self._quotas.take_rows(sender, sum(len(item.batch) for item in parsed.batches), begun_ms)
             with self._rates.counted(name, parsed.batches):
                 await self._delivery_queue.send(
                     messages, self._limits.ack_s, trial.added, has_repeats=REPEATED in parsed.skipped,

@@ -32,6 +32,7 @@ from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.door import SenderRules
 from producers.runtime.receiver.metrics import ReceiverMetrics
 from producers.runtime.receiver.sender_memories import SenderMemories, SenderMemory
+from producers.runtime.receiver.sender_quotas import NO_QUOTA, Quota
 from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 from producers.runtime.series_totals import SeriesTotals
 from producers.runtime.spool import Spool
@@ -103,6 +104,7 @@ def listening(
     host: str = "127.0.0.1", broker: UsageBroker | None = None, unknown: Any = "count", accepted_status: int = 202,
     recent: DeduplicationWindow | None = None, events_route: Route | None = None,
     totals: SeriesTotals | None = None, door: SenderRules | None = None, settings: Settings | None = None,
+    quota: Quota = NO_QUOTA,
 ) -> Iterator[Listener]:  # fmt: skip
     """Yield a receiver with these options."""
     broker, clock, registry = broker or UsageBroker(), FixedWallClock(NOW_MS), CollectorRegistry()
@@ -117,7 +119,9 @@ def listening(
     )
     limits = limits or RequestLimits(read_s=HANG_S, ack_s=HANG_S)
     verifier = Verifier(key, settings=settings)
-    handler = RequestHandler(line, verifier, limits, metrics, clock, memories, node="n1", host=host, door=door)
+    handler = RequestHandler(
+        line, verifier, limits, metrics, clock, memories, node="n1", host=host, door=door, quota=quota
+    )
     spool = Spool(folder / "http.db")
     memories.load(spool.checkpoints())
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))

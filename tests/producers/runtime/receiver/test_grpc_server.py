@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as Any_
+from google.protobuf.duration_pb2 import Duration
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -26,6 +28,7 @@ from producers.receivers.otlp_signals.plugin import OtlpConfig, build_logs, buil
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.receiver.grpc_server import OtlpGrpcServer
 from producers.runtime.receiver.routes import open_routes
+from producers.runtime.receiver.sender_quotas import Quota
 from producers.runtime.receiver.server import RequestLimits
 from producers.runtime.runner import run
 from tests.producers.frame import environment
@@ -36,6 +39,7 @@ from tests.producers.runtime.receiver.listener import Listener, listening, token
 from tests.support.waiting import HANG_S
 
 Call = Callable[[Any], Any]
+RETRY_INFO = "google.rpc.RetryInfo"
 
 
 @pytest.fixture
@@ -102,6 +106,27 @@ def test_spans_metrics_and_logs_are_taken_and_answered_as_over_http(listen: Call
         assert "claude_code.api_request can count" in events.partial_success.error_message
         assert rows(listener) == [1, 1]
         assert listener.count("requests_total", route="/v1/traces", status="200") == 1
+
+
+def test_the_answer_to_a_sender_beyond_its_quota_gives_the_time_to_try_again(listen: Callable[..., Any]) -> None:
+    details: list[bytes] = []
+
+    def refused(channel: Any) -> Any:
+        try:
+            return TraceServiceStub(channel).Export(ExportTraceServiceRequest())
+        except grpc.RpcError as error:
+            details.extend(value for name, value in error.trailing_metadata() if name == "grpc-status-details-bin")
+            raise
+
+    with listen(quota=Quota(rows_per_s=1)) as listener:
+        many = as_protobuf([span(id=f"{n:016x}") for n in range(1, 213)])
+        _, (code, text) = calls(listener, traces(many), refused)
+    assert (code, "More than 1 rows per second" in text) == ("UNAVAILABLE", True)
+    delays = [Duration(seconds=seconds).SerializeToString() for seconds in range(1, 204)]
+    infos = [Any_(type_url=f"type.googleapis.com/{RETRY_INFO}", value=b"\n%c%s" % (len(one), one)) for one in delays]
+    endings = [b"\x1a%c%s" % (len(one), one) for one in (info.SerializeToString() for info in infos)]
+    assert [details[0].startswith(b"\x08\x0e\x12%c%s\x1a" % (len(text), text.encode()))] == [True]
+    assert sum(details[0].endswith(ending) for ending in endings) == 1
 
 
 def test_a_call_that_is_sent_again_counts_once(listen: Callable[..., Any]) -> None:
