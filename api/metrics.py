@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -15,6 +15,7 @@ from contracts.errors import WattlogError
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_J
 from warehouse.audit.names import recent_names_apart
 from warehouse.client import Warehouse
+from warehouse.cursors import MAX_LIMIT, Page, PageRequest, all_pages
 from warehouse.ledger import ledger_queries
 from warehouse.periods import newest
 from warehouse.reader import operator_reader
@@ -106,8 +107,16 @@ class LedgerCollector:
         yield self._silence()
         yield self._names(final_end)
         yield from self._reconciliation()
-        rows = [row for row in ledger_queries.latest(self._reader, final_end) if row.final]
-        yield from _by_tenant(rows)
+        yield from _by_tenant(self._final_windows(final_end))
+
+    def _final_windows(self, final_end_ms: int) -> Iterator[LatestRow]:
+        """Yield the final windows before this end by tenant, newest first."""
+
+        def read(page: PageRequest) -> Page[LatestRow]:
+            return ledger_queries.latest(self._reader, final_end_ms, page=page)[1]
+
+        pages = all_pages(read, read(PageRequest(MAX_LIMIT)))
+        return (row for rows in pages for row in rows if row.final)
 
     def _names(self, final_end_ms: int) -> Metric:
         metric = GaugeMetricFamily(
@@ -153,7 +162,7 @@ class LedgerCollector:
         return silence
 
 
-def _by_tenant(rows: list[LatestRow]) -> Iterator[Metric]:
+def _by_tenant(rows: Iterable[LatestRow]) -> Iterator[Metric]:
     """Yield the metrics of each tenant's newest window. Rows are ordered newest first."""
     newest_of: dict[str, LatestRow] = {}
     for row in rows:

@@ -83,7 +83,6 @@ def _covered_period(request: Request, reader: CallerReader, period: ResolvedPeri
 
 CoveredPeriod = Annotated[Period, Depends(_covered_period)]
 """Parameter of a route on the ledger's windows: its answer says which part of the period they cover."""
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of rows in a page.")]
 
 
 def _page(

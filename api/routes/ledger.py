@@ -14,7 +14,6 @@ from api.params import (
     NAME,
     Cluster,
     CoveredPeriod,
-    Limit,
     Model,
     RequestedBoundary,
     RequestedFormat,
@@ -90,15 +89,18 @@ def intervals(
 def latest(
     request: Request,
     reader: CallerReader,
+    page_request: RequestedPage,
     tenant: Tenant = None,
-    limit: Limit = 1000,
     format_: RequestedFormat = None,
 ) -> Response:
     """The windows of the newest five minutes by tenant, newest first, provisional ones included."""
-    end = newest(reader).window_end or EpochMs(0)
-    rows = ledger_queries.latest(reader, end, Filter(tenant=tenant), PageRequest(limit))
-    start = EpochMs(max(end - ledger_queries.LATEST_WINDOWS_MS, 0))
-    return respond_page(request, format_, lambda _: Page(rows), PageRequest(limit), LatestRow, Period(start, end))
+    end_ms, filter_ = newest(reader).window_end or 0, Filter(tenant=tenant)
+    period, first = ledger_queries.latest(reader, end_ms, filter_, page_request)
+
+    def read(part: PageRequest) -> Page[LatestRow]:
+        return first if part is page_request else ledger_queries.latest(reader, end_ms, filter_, part)[1]
+
+    return respond_page(request, format_, read, page_request, LatestRow, period)
 
 
 def _instant(text: str) -> EpochMs:

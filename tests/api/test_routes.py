@@ -97,6 +97,16 @@ def test_the_next_link_leads_through_every_page(client: TestClient) -> None:
     assert rows == all_rows and len(rows) == 1080
 
 
+def test_the_newest_windows_come_in_pages_and_as_csv_all_at_once(client: TestClient) -> None:
+    rows, url = [], "/v1/latest?limit=50"
+    while url:
+        answer = client.get(url)
+        rows += answer.json()["rows"]
+        url = answer.links["next"]["url"] if "next" in answer.links else ""
+    assert rows == client.get("/v1/latest").json()["rows"]
+    assert len(client.get("/v1/latest?format=csv").text.splitlines()) == len(rows) + 1
+
+
 def test_a_bill_leads_to_its_windows_and_a_window_to_its_gpus(client: TestClient) -> None:
     row = client.get("/v1/ledger?period=latest-hour&tenant=acme&workload=code&limit=1").json()["rows"][0]
     path = f"/v1/ledger/{row['cluster']}/{row['workload']}/{row['window_start']}/intervals"

@@ -18,5 +18,6 @@ WHERE l.window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND (l.final = 1 OR m.log_id = '' OR l.window_start >= m.final_end)
   AND (empty({tenants:Array(String)}) OR l.tenant IN {tenants:Array(String)})
 GROUP BY window_start, tenant
+HAVING {first:UInt8} = 1 OR (-window_start, tenant) > (-{after_ms:Int64}, {after_tenant:String})
 ORDER BY window_start DESC, tenant
 LIMIT {limit:UInt32}

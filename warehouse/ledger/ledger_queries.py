@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from contracts.events import DIMENSIONS
-from contracts.units import MS_PER_HOUR
+from contracts.units import MS_PER_HOUR, EpochMs
 from warehouse.chargeback.chargeback_queries import joules_per
 from warehouse.chargeback.rollups import hours_or_windows
 from warehouse.cursors import Page, PageRequest
@@ -267,21 +267,36 @@ def cluster_silence(reader: LedgerReader, *, recent_ms: int, known_ms: int, limi
 
 def latest(
     reader: LedgerReader, end_ms: int, filter: Filter = _ALL, page: PageRequest = _FIRST_PAGE
-) -> list[LatestRow]:
-    """Return the newest windows by tenant, newest first: `LATEST_WINDOWS_MS` back from `end_ms`, in one page.
+) -> tuple[Period, Page[LatestRow]]:
+    """Return the windows of the `LATEST_WINDOWS_MS` before `end_ms` by tenant, newest first, and that period.
 
-    `periods.newest().window_end` is the `end_ms` to give.
+    `periods.newest().window_end` is the `end_ms` to give. Pages after the first are of the first one's period, whatever
+    has come since.
     """
-    start_ms = end_ms - LATEST_WINDOWS_MS
-    rows = reader.ask("ledger/latest", filter, start_ms=start_ms, end_ms=end_ms, limit=page.limit)
-    return [
-        LatestRow(
-            **{
-                **row,
-                "energy_uj": row["active_uj"] + row["idle_uj"] + row["unallocated_uj"],
-                "final": bool(row["final"]),
-                "simulated": bool(row["simulated"]),
-            }
-        )
-        for row in rows
-    ]
+    question = ("latest", reader.narrow(filter))
+    after = page.after(question, [int, int, str])
+    if after:
+        end_ms = int(after[0])
+    period = Period(EpochMs(max(end_ms - LATEST_WINDOWS_MS, 0)), EpochMs(end_ms))
+    rows = reader.ask(
+        "ledger/latest",
+        filter,
+        start_ms=period.start,
+        end_ms=period.end,
+        first=int(after is None),
+        after_ms=after[1] if after else 0,
+        after_tenant=after[2] if after else "",
+        limit=page.limit + 1,
+    )
+    return period, page.cut(question, [_latest_row(row) for row in rows], lambda r: [end_ms, r.window_start, r.tenant])
+
+
+def _latest_row(row: Mapping[str, Any]) -> LatestRow:
+    return LatestRow(
+        **{
+            **row,
+            "energy_uj": row["active_uj"] + row["idle_uj"] + row["unallocated_uj"],
+            "final": bool(row["final"]),
+            "simulated": bool(row["simulated"]),
+        }
+    )

@@ -106,8 +106,8 @@ def test_provisional_windows_are_in_latest_but_not_in_a_bill(warehouse: Warehous
     )
     seed.mark(warehouse, seed.END_MS)
     seed.provisional(warehouse, seed.END_MS, "acme", 42)
-    rows = ledger_queries.latest(operator_reader(warehouse), newest(warehouse).window_end or 0)
-    assert [(r.window_start, r.tenant, r.energy_uj, r.final) for r in rows if not r.final] == [
+    _, page = ledger_queries.latest(operator_reader(warehouse), newest(warehouse).window_end or 0)
+    assert [(r.window_start, r.tenant, r.energy_uj, r.final) for r in page.rows if not r.final] == [
         (seed.END_MS, "acme", 42, False)
     ]
     assert (
@@ -123,12 +123,26 @@ def test_provisional_windows_are_in_latest_but_not_in_a_bill(warehouse: Warehous
     assert not ledger_queries.ledger_rows(operator_reader(warehouse), Period(seed.END_MS, seed.END_MS + 10_000)).rows
 
 
+def test_pages_of_latest_stay_with_the_windows_of_the_first(warehouse: Warehouse) -> None:
+    seed.lay(warehouse)
+    reader = operator_reader(warehouse)
+    _, all_rows = ledger_queries.latest(reader, seed.END_MS, page=PageRequest(10_000))
+    period, page = ledger_queries.latest(reader, seed.END_MS, page=PageRequest(40))
+    rows = list(page.rows)
+    while page.next:
+        again, page = ledger_queries.latest(reader, seed.END_MS + 10_000, page=PageRequest(40, page.next))
+        assert again == period
+        rows += page.rows
+    assert rows == all_rows.rows and len(rows) == 90
+
+
 def test_a_stale_provisional_row_before_the_final_end_does_not_count(warehouse: Warehouse) -> None:
     """A worker that died left it: the window was later made final without this key."""
     seed.lay(warehouse)
     seed.provisional(warehouse, seed.END_MS, "ghost", 42)
     seed.mark(warehouse, seed.END_MS + 10_000)
-    assert "ghost" not in {r.tenant for r in ledger_queries.latest(operator_reader(warehouse), seed.END_MS + 10_000)}
+    _, page = ledger_queries.latest(operator_reader(warehouse), seed.END_MS + 10_000)
+    assert "ghost" not in {r.tenant for r in page.rows}
     assert not ledger_queries.ledger_rows(
         operator_reader(warehouse), Period(seed.END_MS, seed.END_MS + 10_000), provisional=True
     ).rows

@@ -51,7 +51,7 @@ READS: dict[str, Read] = {
     "intervals": lambda r, f: ledger_queries.intervals(r, seed.REAL_START_MS, "eu-1", "chat").rows,
     "requests": lambda r, f: ledger_queries.requests(r, REAL, f).rows,
     "receipt": _first_receipt,
-    "latest": lambda r, f: ledger_queries.latest(r, seed.END_MS, f),
+    "latest": lambda r, f: ledger_queries.latest(r, seed.END_MS, f)[1].rows,
     "explain": lambda r, f: [explanation.explain(r, f.tenant or "acme")],
     "latencies": lambda r, f: latency_queries.latencies(r, REAL, ["tenant"], f).rows,
     "usage": lambda r, f: usage_queries.usage(r, REAL, ["tenant"], filter=f).rows,
