@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli.boundary import PART_NAMES
 from cli.output import stdout
-from contracts.units import rfc3339
+from contracts.units import counted, rfc3339
 
 if TYPE_CHECKING:
     from warehouse.audit.report import Audit
@@ -174,6 +174,16 @@ def _completeness(out: Console, audit: Audit, style: str) -> None:
         _print_list(
             out, style, audit.silent_producers, audit.silent,
             lambda s: f"{s.source} on {s.topic}: nothing since {rfc3339(s.last_event)}, to {rfc3339(s.until)}",
+        )  # fmt: skip
+    if audit.idle_senders:
+        out.print(
+            f"{counted(audit.idle_senders, 'source')} without calls at the end: they send only when there are calls, "
+            "so that is no finding",
+            soft_wrap=True,
+        )
+        _print_list(
+            out, "default", audit.idle_senders, audit.idle,
+            lambda s: f"{s.source} on {s.topic}: its last call was at {rfc3339(s.last_event)}",
         )  # fmt: skip
     if audit.uncovered_ms:
         out.print(

@@ -124,6 +124,15 @@ def test_missing_data_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 min 5 s from 2024-01-01T00:00:00.000Z to 2024-01-01T00:01:05.000Z" in out
 
 
+def test_senders_without_calls_are_told_and_are_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    idle = [SilentProducer(T0, "wattlog.tokens.v1", "requests-tokens://eu/gw/chat", T0 + 600_000)]
+    report = Audit(idle_senders=1, idle=idle)
+    out = printed(capsys, report)
+    assert "1 source without calls at the end: they send only when there are calls, so that is no finding" in out
+    assert "requests-tokens://eu/gw/chat on wattlog.tokens.v1: its last call was at 2024-01-01T00:00:00.000Z" in out
+    assert audit_report.exit_status(report, strict=True) == 0
+
+
 def test_names_are_never_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     report = Audit(unbalanced=1, unbalanced_windows=[UnbalancedWindow(1, T0, "eu", "[bold]x")])
     assert "eu/[bold]x" in printed(capsys, report)

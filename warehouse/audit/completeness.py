@@ -9,12 +9,14 @@ from heapq import nlargest
 from typing import Any
 
 from contracts.boundary import Boundary, part_of
+from contracts.source_kinds import CALLS_ONLY
 from warehouse.audit.findings import GpuCoverage, GpuGap, SequenceGap, SilentProducer
 from warehouse.audit.report import Audit
 from warehouse.reader import LedgerReader
 
 SILENT_MS = 300_000
-"""A producer without events for so long before the end, or before the newest event of others, is silent."""
+"""A producer without events for so long before the end, or before the newest event of others, is silent; one that
+passes on calls alone is idle."""
 
 GpuKey = tuple[str, str, str]
 """(cluster, node, gpu_uuid)."""
@@ -106,7 +108,7 @@ def _coverage(key: GpuKey, gpu: dict[str, Any]) -> GpuCoverage:
 
 
 def check_producers(audit: Audit, reader: LedgerReader, start_ms: int, end_ms: int, worst: int) -> None:
-    """Set the sequence gaps, duplicates and silent producers of an audit."""
+    """Set the sequence gaps, duplicates, silent producers and idle senders of an audit."""
     (runs,) = reader.ask("audit/producer_runs", start_ms=start_ms, worst=worst)
     audit.producer_runs, audit.runs_with_gaps = runs["runs"], runs["runs_with_gaps"]
     audit.sequence_gaps, audit.duplicates = int(runs["sequence_gaps"]), int(runs["duplicates"])
@@ -123,9 +125,16 @@ def check_producers(audit: Audit, reader: LedgerReader, start_ms: int, end_ms: i
         )
         for minus_missing, topic, source, epoch, expected, received, duplicates, last_ms in runs["worst"]
     ]
-    (silent,) = reader.ask("audit/silent_producers", start_ms=start_ms, end_ms=end_ms, silent_ms=SILENT_MS, worst=worst)
-    audit.silent_producers = silent["silent"]
-    audit.silent = [
+    (silent,) = reader.ask(
+        "audit/silent_producers", start_ms=start_ms, end_ms=end_ms, silent_ms=SILENT_MS, worst=worst,
+        calls_only=CALLS_ONLY,
+    )  # fmt: skip
+    audit.silent_producers, audit.silent = silent["silent"], _silent(silent["worst"])
+    audit.idle_senders, audit.idle = silent["idle"], _silent(silent["idle_worst"])
+
+
+def _silent(rows: list[tuple[Any, ...]]) -> list[SilentProducer]:
+    return [
         SilentProducer(last_event=last_ms, topic=topic, source=source, until=until_ms)
-        for last_ms, topic, source, until_ms in silent["worst"]
+        for last_ms, topic, source, until_ms in rows
     ]

@@ -91,6 +91,9 @@ class Audit:
     `host` and `wall` are the balance of these parts of the energy, which the totals include. `nodes_counted_twice` have
     both host and wall. `nodes_without_host` have neither, unlike others of their cluster.
 
+    `silent_producers` report on a clock and stopped. `idle_senders` pass on calls alone (`contracts.source_kinds`):
+    their saying nothing is no finding.
+
     `workloads_without_gpu` have requests and no measured energy in the whole period (`warehouse.audit.names`).
     `workloads_split` have facts from several partitions of the log in one hour: some of their rows replaced others.
     `windows_restated_late` changed by requests that were stored longer than `max_age_ms` after them. They make no audit
@@ -132,6 +135,7 @@ class Audit:
     sequence_gaps: int = 0
     duplicates: int = 0
     silent_producers: int = 0
+    idle_senders: int = 0
     gpus: int = 0
     gpus_with_gaps: int = 0
     uncovered_ms: int = 0
@@ -161,6 +165,7 @@ class Audit:
     stray_windows: list[StrayWindow] = field(default_factory=list)
     gaps_by_producer: list[SequenceGap] = field(default_factory=list)
     silent: list[SilentProducer] = field(default_factory=list)
+    idle: list[SilentProducer] = field(default_factory=list)
     gpu_gaps: list[GpuGap] = field(default_factory=list)
     least_covered: list[GpuCoverage] = field(default_factory=list)
     estimated: list[EstimatedGpu] = field(default_factory=list)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from warehouse.reconciliation.witnesses import ENERGY, Discrepancy
 from warehouse.reconciliation.witnesses import DiscrepancyKind as Kind
 
-_BELOW_GPUS = {"wall": ", or shows less than the GPUs in it, which is impossible"}
-"""Agents leave out a wall that is less than its GPUs, and say so in their log."""
+_SILENCE = {
+    "wall": ", or shows less than the GPUs in it, which is impossible",
+    "ledger": ": its sender is down, or calls pass it by",
+}
+"""What the silence of a source may be besides. Agents leave out a wall that is less than its GPUs, and say so in their
+log. The ledger has what gateways send: without calls they say nothing, but here the servers had some."""
 _QUANTITIES = {ENERGY: "energy"}
 
 
@@ -34,7 +38,7 @@ def _verdict(finding: Discrepancy) -> str:
         Kind.SWAPPED: f"{source} interchanges prompt and completion",
         Kind.CACHED: f"{source} adds cached tokens to the prompt, or leaves them out of it",
         Kind.SHIFTED: f"{source} is shifted: {finding.first} runs {_hours(finding.hours_shifted)} {finding.second}",
-        Kind.SILENT: f"{source} is silent while {other} goes on" + _BELOW_GPUS.get(source, ""),
+        Kind.SILENT: f"{source} is silent while {other} goes on" + _SILENCE.get(source, ""),
         Kind.MISSING: f"a part of {source} is silent: fewer of its pages or devices report than before",
         Kind.FACTOR: f"{source} is off by a factor of {_ratio(finding.ratio)}: a wrong unit?",
         Kind.DOUBLED: f"{source} counts {'everything' if share > 0.45 else f'{100 * share:.2g} %'} twice",

@@ -31,11 +31,16 @@ MAX_ROWS = 4_096
 """Requests in one event."""
 
 
+MAX_WORKLOADS = 1_000
+"""Workloads that the next run goes on saying "complete up to now" for, without a request."""
+
+
 class AccessLogCheckpoint(msgspec.Struct, frozen=True):
-    """A file and the offset in bytes up to which it was read."""
+    """A file, the offset in bytes up to which it was read, and the workloads (cluster, name) of its requests so far."""
 
     inode: int
     offset: int
+    workloads: list[tuple[str, str]] = []
 
 
 class AccessLog:
@@ -58,6 +63,7 @@ class AccessLog:
     def collect(self, checkpoint: bytes | None, clock: Clock) -> PollResult:
         """Read the requests after a checkpoint. Raises Unavailable if the log cannot be read."""
         before = msgspec.msgpack.decode(checkpoint, type=AccessLogCheckpoint) if checkpoint else None
+        self._workloads.update(before.workloads if before else ())
         try:
             path, start, closed = self._file(before)
             with path.open("rb") as file:
@@ -85,9 +91,9 @@ class AccessLog:
             else:
                 rows.append(result)
         used = block.rfind(b"\n") + 1 if len(block) < READ_BYTES or b"\n" in block else len(block)
-        after = AccessLogCheckpoint(inode, start + used)
         more = used > 0 and (len(block) == READ_BYTES or path != self._path)
         workload_batches = list(self._batches(rows, clock.wall_ms(), behind=more))
+        after = AccessLogCheckpoint(inode, start + used, sorted(self._workloads)[:MAX_WORKLOADS])
         return PollResult(
             workload_batches, msgspec.msgpack.encode(after), more, refused, self._deployments.new_notes(), skipped,
             corrected=self._reader.drain_corrected(),

@@ -95,6 +95,35 @@ def test_a_producer_that_stops_while_others_continue_is_silent(warehouse: Wareho
     assert (report.silent_producers, report.ok, report.complete) == (1, True, False)
 
 
+TOKENS = "wattlog.tokens.v1"
+CALLS_ONLY = ["requests-tokens://eu/gw/chat", "otlp-tokens://eu/gw/chat", "litellm://eu/%2Fcalls/chat", "otel://eu/t/c"]
+
+
+@pytest.mark.parametrize("source", CALLS_ONLY)
+def test_a_sender_of_calls_without_calls_is_idle_and_not_silent(warehouse: Warehouse, source: str) -> None:
+    end = HOUR + 10 * SILENT_MS
+    store_runs(
+        warehouse,
+        {"source": "vllm://eu/http%3A%2F%2Fv/chat", "topic": TOKENS, "last_event": end},
+        {"source": source, "topic": TOKENS, "last_event": HOUR},
+    )
+    report = audit(operator_reader(warehouse))
+    assert (report.silent_producers, report.idle_senders, report.complete) == (0, 1, True)
+    assert report.idle == [SilentProducer(HOUR, TOKENS, source, end)]
+
+
+@pytest.mark.parametrize("source", ["accesslog://eu/log/c", "litellm://eu/http%3A%2F%2Fgw%2Fmetrics/chat"])
+def test_a_source_that_is_read_on_a_clock_falls_silent_beside_idle_senders(warehouse: Warehouse, source: str) -> None:
+    end = HOUR + 10 * SILENT_MS
+    store_runs(
+        warehouse,
+        {"source": CALLS_ONLY[0], "topic": TOKENS, "last_event": end},
+        {"source": source, "topic": TOKENS, "last_event": HOUR},
+    )
+    report = audit(operator_reader(warehouse))
+    assert ([one.source for one in report.silent], report.idle_senders, report.complete) == ([source], 0, False)
+
+
 def test_a_producer_that_was_restarted_is_not_silent_for_its_earlier_run(warehouse: Warehouse) -> None:
     end = HOUR + 10 * SILENT_MS
     store_runs(warehouse, {"epoch": 1, "last_event": HOUR}, {"epoch": 2, "last_event": end})

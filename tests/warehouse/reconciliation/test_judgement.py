@@ -101,6 +101,16 @@ def test_an_outage_of_a_nights_few_calls_is_no_shift() -> None:
     assert verdict(requests(ledger, calls)) == [("silent", "ledger", "chat")]
 
 
+def test_senders_without_calls_are_not_silent_by_themselves() -> None:
+    idle = since(day(), lambda c: 0 * c)
+    assert verdict(requests(idle, idle)) == []
+
+
+def test_silence_beside_a_server_that_has_calls_says_how_calls_may_be_missing() -> None:
+    [finding] = judge(Witnesses([requests(since(day(), lambda c: 0 * c), day())]))
+    assert "ledger is silent while servers goes on: its sender is down, or calls pass it by" in say(finding)
+
+
 def test_a_mapping_moves_calls_from_one_name_to_another() -> None:
     lost, gained = since(day(300), lambda c: 0 * c), since(day(), lambda c: c + day(300)[-24:])
     findings = judge(Witnesses([requests(lost, day(300), CODE), requests(gained, day(), CHAT)]))

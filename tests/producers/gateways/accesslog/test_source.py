@@ -310,6 +310,20 @@ def test_workloads_get_a_heartbeat_when_the_log_is_complete(path: Path) -> None:
     assert (batch.workload, len(batch.batch), batch.batch.event_ms) == ("chat", 0, T0 + 20_000)
 
 
+def test_workloads_of_an_earlier_run_get_a_heartbeat_without_a_request(path: Path) -> None:
+    append(path, line(id="a"))
+    earlier = source(path).collect(None, clock_at(T0 + 10_000))
+    [batch] = source(path).collect(earlier.checkpoint, clock_at(T0 + 20_000)).batches
+    assert (batch.workload, len(batch.batch), batch.batch.event_ms) == ("chat", 0, T0 + 20_000)
+
+
+def test_a_checkpoint_of_a_version_without_workloads_is_read_on(path: Path) -> None:
+    append(path, line(id="a"), line(id="b"))
+    old = msgspec.msgpack.encode({"inode": path.stat().st_ino, "offset": len(line(id="a"))})
+    [batch] = source(path).collect(old, clock_at(T0 + 20_000)).batches
+    assert batch.batch.request_id == ("b",)
+
+
 def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="No such file"):
         source(tmp_path / "none").collect(None, clock_at(T0))
