@@ -12,6 +12,7 @@ from cli.ledger_access import open_ledger
 from cli.options import BoundaryName, Cluster, Data, Format, FormatOption, Frequency, Json, Tenant, output_format
 from cli.output import note, print_csv, print_json
 from cli.tables import Column, decimals, figures, print_table, text_column
+from contracts.units import counted
 
 _COLUMNS = (
     text_column("start", "from"),
@@ -63,7 +64,7 @@ def anomalies(
         if chosen is Format.CSV:
             print_csv(rows, list(Episode.__dataclass_fields__))
         elif rows:
-            title = f"{len(rows)} episodes in {report.judged} series"
+            title = f"{counted(len(rows), 'episode')} in {report.judged} series"
             print_table(rows, _COLUMNS, title=title, simulated=simulated)
         else:
             note(f"No anomalies in {report.judged} series.")

@@ -63,6 +63,7 @@ def audit_log(
 
 def _list(path: Path, since: str, actor: str | None, action: str | None, limit: int, format_: Format) -> None:
     from access.audit_chain import entry_of
+    from contracts.units import counted
 
     newest, count, unreadable = deque[dict[str, Any]](maxlen=limit), 0, 0
     for line in _lines(path):
@@ -84,7 +85,8 @@ def _list(path: Path, since: str, actor: str | None, action: str | None, limit: 
     if count > limit:
         note(f"The newest {limit:,} of {count:,} entries: see --limit.")
     if unreadable:
-        note(f"{unreadable:,} lines are no entries: wattlog audit log --verify names the first.")
+        lines = counted(unreadable, "line", "is no entry", "are no entries")
+        note(f"{lines}: wattlog audit log --verify names the first.")
 
 
 def _matches(entry: dict[str, Any], since: str, actor: str | None, action: str | None) -> bool:

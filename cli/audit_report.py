@@ -36,8 +36,8 @@ def print_report(audit: Audit, *, strict: bool) -> None:
     )
     style = "bold green" if audit.balanced else "bold red"
     out.print(
-        f"[{style}]residual {audit.residual_uj:,} µJ[/{style}] over {audit.windows:,} windows; "
-        f"{audit.sequence_gaps:,} events lost on the log; {_coverage(audit)}",
+        f"[{style}]residual {audit.residual_uj:,} µJ[/{style}] over {counted(audit.windows, 'window')}; "
+        f"{counted(audit.sequence_gaps, 'event')} lost on the log; {_coverage(audit)}",
         soft_wrap=True,
     )
     _parts(out, audit)
@@ -66,16 +66,17 @@ def _parts(out: Console, audit: Audit) -> None:
                 soft_wrap=True,
             )
     if audit.nodes_counted_twice:
-        out.print(f"[red]{audit.nodes_counted_twice:,} nodes have energy that counts twice[/red]")
+        nodes = counted(audit.nodes_counted_twice, "node", "has", "have")
+        out.print(f"[red]{nodes} energy that counts twice[/red]")
         _print_list(
             out, "red", audit.nodes_counted_twice, audit.double_counts,
-            lambda n: f"{n.cluster}/{n.node}: {' and '.join(n.hardwares)} in {n.windows:,} windows of "
+            lambda n: f"{n.cluster}/{n.node}: {' and '.join(n.hardwares)} in {counted(n.windows, 'window')} of "
             f"{rfc3339(n.start)} to {rfc3339(n.end)}; publish one of them",
         )  # fmt: skip
     if audit.nodes_without_host:
         out.print(
-            f"{audit.nodes_without_host:,} nodes have energy of their GPUs alone, others of their cluster have their "
-            "host's or wall's too",
+            f"{counted(audit.nodes_without_host, 'node', 'has', 'have')} energy of GPUs alone, others of the same "
+            "cluster have their host's or wall's too",
             soft_wrap=True,
         )
         _print_list(
@@ -94,30 +95,31 @@ def _conservation(out: Console, audit: Audit) -> None:
     )
     if audit.strays:
         out.print(
-            f"[red]{audit.strays:,} final windows have rows of a worker that had lost its partition[/red]",
+            f"[red]{counted(audit.strays, 'final window', 'has', 'have')} rows of a worker that had lost its partition"
+            "[/red]",
             soft_wrap=True,
         )
         _print_list(out, "red", audit.strays, audit.stray_windows, _window)
     if audit.restating:
         out.print(
-            f"{audit.restating:,} windows ({audit.restating_uj:,} µJ) wait for their restatement, "
-            "or for their hours and days",
+            f"{counted(audit.restating, 'window', 'waits', 'wait')} for restatement, or for hours and days "
+            f"({audit.restating_uj:,} µJ)",
             soft_wrap=True,
         )
         _print_list(out, "default", audit.restating, audit.restating_windows, _window)
     if audit.requests == "none":
         out.print(
-            f"single requests are not stored (WATTLOG_REQUESTS=none); {audit.request_windows:,} windows have all of "
-            "their requests",
+            "single requests are not stored (WATTLOG_REQUESTS=none); "
+            f"{counted(audit.request_windows, 'window', 'has', 'have')} all requests",
             soft_wrap=True,
         )
     for count, meaning in (
-        (audit.request_windows_partly, "windows have only some of their requests, with a part of the windows' joules"),
-        (audit.windows_without_work, "windows drew energy without doing work"),
-        (audit.windows_without_energy, "windows did work on GPUs without measurements"),
+        (audit.request_windows_partly, "with only some requests, and only their part of the joules"),
+        (audit.windows_without_work, "drew energy without doing work"),
+        (audit.windows_without_energy, "did work on GPUs without measurements"),
     ):
         if count:
-            out.print(f"{count:,} {meaning}", soft_wrap=True)
+            out.print(f"{counted(count, 'window')} {meaning}", soft_wrap=True)
 
 
 _RESIDUALS = (
@@ -139,18 +141,21 @@ def _evidence(out: Console, audit: Audit, style: str) -> None:
     elif audit.counter_ms or audit.integrated_ms or audit.estimated_ms:
         out.print(f"evidence: {', '.join(texts)}; {_time(audit.uncovered_ms)} without any, of GPU time", soft_wrap=True)
     if audit.estimated_ms:
-        out.print(f"{audit.gpus_with_estimates:,} GPUs have estimated energy", style=style)
+        gpus = counted(audit.gpus_with_estimates, "GPU", "has", "have")
+        out.print(f"{gpus} estimated energy", style=style)
         _print_list(
             out, style, audit.gpus_with_estimates, audit.estimated,
             lambda g: f"{g.cluster}/{g.node}/{g.gpu_uuid}: {g.estimated_uj:,} µJ in {_time(g.estimated_ms)}",
         )  # fmt: skip
     if audit.gpus_unbound:
-        out.print(f"{audit.gpus_unbound:,} GPUs were in no workload at all: they are unallocated", style=style)
+        gpus = counted(audit.gpus_unbound, "GPU", "was", "were")
+        out.print(f"{gpus} in no workload at all: unallocated", style=style)
         _print_list(
             out, style, audit.gpus_unbound, audit.unbound, lambda g: f"{g.cluster}/{g.node}/{g.gpu_uuid}"
         )  # fmt: skip
     if audit.nodes_silent:
-        out.print(f"{audit.nodes_silent:,} nodes or clusters fell silent", style=style)
+        names = "node or cluster" if audit.nodes_silent == 1 else "nodes or clusters"
+        out.print(f"{audit.nodes_silent:,} {names} fell silent", style=style)
         _print_list(
             out, style, audit.nodes_silent, audit.silent_nodes,
             lambda n: f"{n.cluster + '/' + n.node if n.node else 'cluster ' + n.cluster}: nothing measured since "
@@ -170,7 +175,7 @@ def _completeness(out: Console, audit: Audit, style: str) -> None:
             f"{g.missing:,} missing, {g.duplicates:,} duplicates; last {rfc3339(g.last_event)}",
         )  # fmt: skip
     if audit.silent_producers:
-        out.print(f"[{style}]{audit.silent_producers:,} producers fell silent[/{style}]", soft_wrap=True)
+        out.print(f"[{style}]{counted(audit.silent_producers, 'producer')} fell silent[/{style}]", soft_wrap=True)
         _print_list(
             out, style, audit.silent_producers, audit.silent,
             lambda s: f"{s.source} on {s.topic}: nothing since {rfc3339(s.last_event)}, to {rfc3339(s.until)}",
@@ -227,13 +232,14 @@ def _partitions(out: Console, audit: Audit, style: str) -> None:
     """Print workloads whose events were on several partitions of the log."""
     if audit.workloads_split:
         out.print(
-            f"{audit.workloads_split:,} workloads were on several partitions of the log: some rows replaced others",
+            f"{counted(audit.workloads_split, 'workload', 'was', 'were')} on several partitions of the log: some rows "
+            "replaced others",
             style=style, soft_wrap=True,
         )  # fmt: skip
         _print_list(
             out, style, audit.workloads_split, audit.split_workloads,
-            lambda w: f"{w.cluster}/{w.workload}: partitions {', '.join(map(str, w.partitions))} in {w.hours:,} hours; "
-            "set the partitioner of each producer to murmur2_random",
+            lambda w: f"{w.cluster}/{w.workload}: partitions {', '.join(map(str, w.partitions))} in "
+            f"{counted(w.hours, 'hour')}; set the partitioner of each producer to murmur2_random",
         )  # fmt: skip
 
 
@@ -241,7 +247,8 @@ def _late(out: Console, audit: Audit) -> None:
     """Print windows that late requests changed long after them."""
     if audit.windows_restated_late:
         out.print(
-            f"{audit.windows_restated_late:,} windows were restated more than max_age_ms after them: old bills changed",
+            f"{counted(audit.windows_restated_late, 'window', 'was', 'were')} restated more than max_age_ms after the "
+            "end: old bills changed",
             style="yellow", soft_wrap=True,
         )  # fmt: skip
         _print_list(
@@ -256,10 +263,11 @@ def _names(out: Console, audit: Audit, style: str) -> None:
     from warehouse.audit.names import sentence
 
     if audit.workloads_without_gpu:
-        out.print(f"{audit.workloads_without_gpu:,} workloads have tokens and no GPU: their cost is open", style=style)
+        workloads = counted(audit.workloads_without_gpu, "workload", "has", "have")
+        out.print(f"{workloads} tokens and no GPU: that cost is open", style=style)
         _print_list(
             out, style, audit.workloads_without_gpu, audit.names_apart,
-            lambda w: f"{sentence(w)} {w.tokens:,} tokens, {w.requests:,} requests. To join them:\n"
+            lambda w: f"{sentence(w)} ({counted(w.tokens, 'token')}, {counted(w.requests, 'request')})\n"
             + indent(w.join, "    "),
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from cli.options import Format
 from cli.output import note, print_csv, stdout
 from cli.tables import Column, decimals, decimals_or_figures, figures, integer, kilograms, print_rows, text_column
 from contracts.boundary import Boundary
+from contracts.units import counted
 
 if TYPE_CHECKING:
     from warehouse.cursors import Page
@@ -125,7 +126,7 @@ _kwh = decimals_or_figures(3)
 def _note_unmetered(rows: list[ChargebackRow]) -> None:
     tokens, requests = (sum(getattr(row, column.field) for row in rows) for column in _UNMETERED)
     if requests or tokens:
-        of_all = f"{tokens:,} of {sum(row.tokens for row in rows):,} tokens ({requests:,} requests)"
+        of_all = f"{tokens:,} of {sum(row.tokens for row in rows):,} tokens ({counted(requests, 'request')})"
         note(
             f"{of_all} have no measured energy: cost is open and in no sum, and J/token is of the "
             "others. `wattlog doctor` names the workloads."

@@ -18,6 +18,7 @@ from contracts import topics
 from contracts.codec import decode
 from contracts.errors import BadEvent, Unavailable, WattlogError
 from contracts.settings import Settings
+from contracts.units import counted
 from producers import registry
 from producers.api import Kind, NotHere
 from producers.common.time_limit import TimeLimit
@@ -123,8 +124,13 @@ def _usage(settings: Settings, config: dict[str, object]) -> Iterator[Finding]:
         partitions = [TopicPartition(topics.USAGE, p) for p in range(count)]
         lag, lost = _lag_and_loss(consumer, partitions)
         if lost:
-            yield Finding("loss", "failed", f"{lost} messages of {topics.USAGE} were trimmed unread", _LOSS_HINT)
-        yield Finding("usage", "ok", f"{lag} messages are not stored yet by group {group}")
+            yield Finding(
+                "loss",
+                "failed",
+                f"{counted(lost, 'message', 'was', 'were')} trimmed unread from {topics.USAGE}",
+                _LOSS_HINT,
+            )
+        yield Finding("usage", "ok", f"{counted(lag, 'message', 'is', 'are')} not stored yet by group {group}")
     except (KafkaException, WattlogError) as error:
         yield Finding("usage", "failed", str(error))
     finally:
@@ -138,8 +144,14 @@ def _offsets(settings: Settings, config: dict[str, object], count: int) -> Itera
         partitions = [TopicPartition(t, p) for t in topics.JOINED for p in range(count)]
         lag, lost = _lag_and_loss(consumer, partitions)
         if lost:
-            yield Finding("loss", "failed", f"{lost} messages were trimmed before they were read", _LOSS_HINT)
-        yield Finding("lag", "ok", f"{lag} messages are not final and stored yet by group {settings.kafka_group}")
+            yield Finding(
+                "loss", "failed", f"{counted(lost, 'message', 'was', 'were')} trimmed before being read", _LOSS_HINT
+            )
+        yield Finding(
+            "lag",
+            "ok",
+            f"{counted(lag, 'message', 'is', 'are')} not final and stored yet by group {settings.kafka_group}",
+        )
         ahead_ms = _ahead_ms(consumer, partitions)
         if ahead_ms > settings.skew_ms:
             yield Finding(
@@ -233,10 +245,17 @@ def _names(warehouse: Warehouse) -> Iterator[Finding]:
     final_end = newest(reader).final_end
     apart = recent_names_apart(reader, final_end) if final_end else []
     for finding in apart[:MAX_NAMES]:
-        yield Finding("names", "failed", f"{sentence(finding)} ({finding.tokens:,} tokens in a day)", finding.join)
+        yield Finding(
+            "names", "failed", f"{sentence(finding)} ({counted(finding.tokens, 'token')} in a day)", finding.join
+        )
     if apart[MAX_NAMES:]:
         more = len(apart) - MAX_NAMES
-        yield Finding("names", "failed", f"{more:,} more workloads have tokens and no GPU", "Run `wattlog audit`.")
+        yield Finding(
+            "names",
+            "failed",
+            f"{counted(more, 'further workload', 'has', 'have')} tokens and no GPU",
+            "Run `wattlog audit`.",
+        )
     if not apart:
         yield Finding("names", "ok", "each workload with tokens has GPUs")
 
@@ -245,8 +264,11 @@ def _ledger(warehouse: Warehouse, settings: Settings) -> Finding:
     patience = patience_of(warehouse, PATIENCE_S)
     report = audit(operator_reader(warehouse), requests=settings.requests, **patience)
     if report.ok:
-        return Finding("books", "ok", f"{report.windows} windows balance, residual 0")
-    says = [f"residual {report.residual_uj} uJ, {report.sequence_gaps} events missing", *report.bill_shortfalls]
+        return Finding("books", "ok", f"{counted(report.windows, 'window', 'balances', 'balance')}, residual 0")
+    says = [
+        f"residual {report.residual_uj} uJ, {counted(report.sequence_gaps, 'event')} missing",
+        *report.bill_shortfalls,
+    ]
     hint = "Run `wattlog audit`."
     if report.bill_shortfalls:
         hint += " Hours that no worker owes any more are computed when `wattlog chargeback` opens this folder."

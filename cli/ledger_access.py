@@ -14,6 +14,7 @@ from cli.audit_entries import exports_recorded
 from cli.options import Format
 from cli.output import errors_reported, note, print_csv
 from cli.settings import load_settings
+from contracts.units import counted
 
 if TYPE_CHECKING:
     from contracts.settings import Settings
@@ -102,7 +103,7 @@ def mend(warehouse: Warehouse, tell: Callable[[str], None], *, compute_owed: boo
     if finish_stages(warehouse):
         tell("completed a replay that had been cut off")
     if compute_owed and (count := compute_owed_hours(warehouse)):
-        tell(f"computed {count} hours that an earlier run had left due")
+        tell(f"computed {counted(count, 'hour')} that an earlier run had left due")
 
 
 def patience_of(warehouse: Warehouse, seconds: float) -> dict[str, Any]:

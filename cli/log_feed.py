@@ -12,6 +12,7 @@ from typing import Any
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
+from contracts.units import counted
 from producers.recordings.base import BadRow
 from producers.runtime.publisher import Publisher
 from streams.startup import worker_error
@@ -193,7 +194,7 @@ async def wait_until_stored(
             return
         if stall.is_stalled(missing):
             raise Unavailable(
-                f"{missing} events are not final after {STALL_S:g} s",
+                f"{counted(missing, 'event', 'is', 'are')} not final after {STALL_S:g} s",
                 "Is a worker running (`wattlog stream`)? Try `wattlog doctor`.",
             )
         await asyncio.sleep(0.1)

@@ -10,7 +10,7 @@ from cli.ledger_access import open_ledger_and_settings
 from cli.options import Cluster, Data, Json, Tenant
 from cli.output import SIMULATED, note, print_json, stdout
 from cli.tables import Column, integer, print_table, text_column
-from contracts.units import plain_decimal
+from contracts.units import counted, plain_decimal
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -91,7 +91,8 @@ def _print_receipt(result: Receipt) -> None:
         missing = ", ".join(f"{price.kind} of {price.cluster}" for price in result.missing_prices)
         note(f"No price: {missing}. An amount without a price is left empty, never taken as 0.")
     if request.unmetered_windows:
-        note(f"In {request.unmetered_windows} of {request.windows} windows nothing was measured: amounts are unknown.")
+        windows = f"{request.unmetered_windows} of {counted(request.windows, 'window')}"
+        note(f"In {windows} nothing was measured: amounts are unknown.")
 
 
 def _amount(amount: Decimal | None, unit: str) -> str:

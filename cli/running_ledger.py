@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from cli.finding import Finding
 from contracts.errors import Unavailable, WattlogError
 from contracts.settings import Settings
+from contracts.units import counted
 from producers.common import prometheus_text
 from producers.common.http_client import Pages
 from warehouse.audit.findings import WorkloadWithoutGpu
@@ -31,7 +32,8 @@ def running_ledger(settings: Settings, in_use: Unavailable) -> Iterator[Finding]
     joins = {(apart["cluster"], apart["workload"]): apart["join"] for apart in balance["names_apart"]}
     yield from _names(page, joins)
     says = (
-        f"{balance['windows']} windows, residual {balance['residual_uj']} uJ, {balance['sequence_gaps']} events missing"
+        f"{counted(balance['windows'], 'window')}, residual {balance['residual_uj']} uJ, "
+        f"{counted(balance['sequence_gaps'], 'event')} missing"
     )
     hint = "" if balance["ok"] else "Stop it, then run `wattlog audit`."
     yield Finding("books", "ok" if balance["ok"] else "failed", says, hint)

@@ -11,7 +11,7 @@ from cli.ledger_access import note_requests_not_stored, open_ledger_and_settings
 from cli.options import Data, Format, FormatOption, Json, output_format
 from cli.output import SIMULATED, print_csv, print_json, stdout
 from cli.tables import Column, decimals, integer, print_table, text_column
-from contracts.units import plain_decimal
+from contracts.units import counted, plain_decimal
 
 if TYPE_CHECKING:
     from warehouse.usage.sessions import Session
@@ -95,7 +95,7 @@ def _print_session(session: Session) -> None:
     )
     cost = "no price" if session.cost is None else f"{session.cost:f} {session.currency}".rstrip()
     energy = f"{joules(session.energy_uj):,.3f} J, {cost}" if session.kwh is not None else "not measured, cost open"
-    unmetered = f"; {session.unmetered_tokens:,} tokens without energy" if session.unmetered_tokens else ""
+    unmetered = f"; {counted(session.unmetered_tokens, 'token')} without energy" if session.unmetered_tokens else ""
     out.print(f"  energy         {energy}{unmetered}")
     out.print(f"  tool calls     {session.tool_calls:f}")
     for money in session.total or session.spend:

@@ -96,7 +96,7 @@ class UpRun:
         """Show the first joules, tokens and final windows of this run, and names and sources that do not meet."""
         reconciliation = HourlyReconciliation(self._warn)
         progress = FirstSights(time.time_ns() // 1_000_000, self._step)
-        names: set[str] = set()
+        names: set[tuple[str, ...]] = set()
         until_s = time.monotonic() + PATIENCE_S
         names_s = time.monotonic() + NAMES_S
         while True:
@@ -114,14 +114,15 @@ class UpRun:
             except WattlogError as error:
                 self._warn(f"the ledger cannot be read now: {error}")
 
-    def _show_names(self, warehouse: Warehouse, known: set[str]) -> None:
+    def _show_names(self, warehouse: Warehouse, known: set[tuple[str, ...]]) -> None:
         """Name each workload whose tokens meet no GPU, once."""
         reader = operator_reader(warehouse)
         final_end = newest(reader).final_end
         for finding in recent_names_apart(reader, final_end)[:10] if final_end else ():
-            if (text := sentence(finding)) not in known:
-                known.add(text)
-                self._warn(f"{text}\n{indent(finding.join, '  ')}")
+            names = (finding.cluster, finding.workload, finding.partner_cluster, finding.partner)
+            if names not in known:  # Its hours grow from look to look.
+                known.add(names)
+                self._warn(f"{sentence(finding)}\n{indent(finding.join, '  ')}")
 
 
 class FirstSights:

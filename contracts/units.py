@@ -55,9 +55,10 @@ def rfc3339(t_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=t_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 node`, `2,000 nodes`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, one: str = "", many: str = "") -> str:
+    """Return a count with its noun, and with the verb for one and for many: `1 node is`, `2,000 nodes are`."""
+    verb = one if count == 1 else many
+    return f"{count:,} {noun}{'' if count == 1 else 's'}{f' {verb}' if verb else ''}"
 
 
 def duration(ms: int) -> str:

@@ -71,7 +71,7 @@ function totals(total) {
     [`Energy ${measuredAt(total)}`, value, unit, facility],
     ["Cost", cost(total), total.cost === null ? "" : total.currency, "energy × PUE × tariff"],
     ["Energy per token", ratio(total.joules_per_token), "J", `${ratio(total.joules_per_output_token)} J per output token`],
-    ["Tokens", compact.format(total.tokens), "", `${compact.format(total.requests)} requests, ${compact.format(total.failures)} failed`],
+    ["Tokens", compact.format(total.tokens), "", `${compact.format(total.requests)} ${total.requests === 1 ? "request" : "requests"}, ${compact.format(total.failures)} failed`],
     ["Emissions", kg, "kg", "CO₂eq of the grid where it ran"],
   ];
   $("totals").replaceChildren(...cards.map(([title, big, small, below]) => {
@@ -141,7 +141,7 @@ function tenants(rows, total) {
 // Tokens without measured energy: their cost is open, and in no sum.
 function unmetered(total) {
   $("unmetered").hidden = !total.unmetered_requests && !total.unmetered_tokens;
-  $("unmetered").textContent = `${whole.format(total.unmetered_tokens)} of ${whole.format(total.tokens)} tokens (${whole.format(total.unmetered_requests)} requests) have no measured energy: ` +
+  $("unmetered").textContent = `${whole.format(total.unmetered_tokens)} of ${whole.format(total.tokens)} tokens (${whole.format(total.unmetered_requests)} ${total.unmetered_requests === 1 ? "request" : "requests"}) have no measured energy: ` +
     "their cost is open and in no sum. wattlog doctor names the workloads.";
 }
 

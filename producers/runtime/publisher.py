@@ -18,6 +18,7 @@ from contracts import codec, topics
 from contracts.errors import BadSetting, Unavailable
 from contracts.events import Event
 from contracts.settings import Settings
+from contracts.units import counted
 from producers.runtime.event_sequence import Sequencer, event_of, heartbeat_batch
 from producers.runtime.rare_log import RareLog
 
@@ -148,7 +149,7 @@ class Publisher:
         """Wait until every message is acknowledged. Raises Unavailable that names what failed or is still unsent."""
         left = self._flush(timeout_s)
         if left:
-            self._raise_failures(f"{left} messages are still unsent after {timeout_s:g} s")
+            self._raise_failures(f"{counted(left, 'message', 'is', 'are')} still unsent after {timeout_s:g} s")
         self._raise_failures("")
 
     def close(self, timeout_s: float = 30.0) -> None:
@@ -227,7 +228,7 @@ class Publisher:
         named = "; ".join(dict.fromkeys(self._failures))
         count, self._failed = self._failed, 0
         self._failures.clear()
-        lost = f"{count} messages were not stored: {named}" if count else ""
+        lost = f"{counted(count, 'message', 'was', 'were')} not stored: {named}" if count else ""
         raise Unavailable("; ".join(filter(None, (unsent, lost))), "Are the brokers reachable? Try `wattlog doctor`.")
 
 

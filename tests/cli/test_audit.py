@@ -84,20 +84,20 @@ def test_residuals_are_named_with_the_number_of_further_ones(capsys: pytest.Capt
 
 def test_rows_of_a_fenced_worker_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(strays=1, stray_windows=[StrayWindow(T0, "eu", "chat")]))
-    assert "1 final windows have rows of a worker that had lost its partition" in out
+    assert "1 final window has rows of a worker that had lost its partition" in out
     assert "eu/chat" in out
 
 
 def test_a_restatement_in_progress_is_shown_and_is_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(restating=2, restating_uj=7, restating_windows=[UnbalancedWindow(7, T0, "eu", "chat")]))
-    assert "2 windows (7 µJ) wait for their restatement, or for their hours and days" in out
+    assert "2 windows wait for restatement, or for hours and days (7 µJ)" in out
     assert "residual 0 µJ" in out
 
 
 def test_requests_that_are_not_stored_are_shown_and_are_no_residual(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, Audit(requests="none", request_windows=4, request_windows_partly=2))
-    assert "single requests are not stored (WATTLOG_REQUESTS=none); 4 windows have all of their requests" in out
-    assert "2 windows have only some of their requests" in out
+    assert "single requests are not stored (WATTLOG_REQUESTS=none); 4 windows have all requests" in out
+    assert "2 windows with only some requests" in out
     assert "request_residual_uj" not in out
 
 
@@ -124,7 +124,7 @@ def test_missing_data_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 min 5 s from 2024-01-01T00:00:00.000Z to 2024-01-01T00:01:05.000Z" in out
 
 
-def test_senders_without_calls_are_told_and_are_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+def test_senders_without_calls_are_listed_and_are_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
     idle = [SilentProducer(T0, "wattlog.tokens.v1", "requests-tokens://eu/gw/chat", T0 + 600_000)]
     report = Audit(idle_senders=1, idle=idle)
     out = printed(capsys, report)

@@ -70,7 +70,7 @@ def test_a_table_shows_an_open_cost_and_how_many_tokens_have_none(run: Run) -> N
     header, acme = (next(line for line in result.stdout.splitlines() if word in line) for word in ("tenant", "acme"))
     assert "unmetered tokens" in header
     assert acme.split() == ["acme", "100", "1", "-", "-", "-", "-", "USD", "100", "1"]
-    assert "100 of 100 tokens (1 requests) have no measured energy" in result.stderr
+    assert "100 of 100 tokens (1 request) have no measured energy" in result.stderr
 
 
 def test_csv_and_json_leave_it_empty(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.boundary import Boundary, part_of
 from warehouse.results import Time
@@ -167,11 +167,21 @@ class LateRestatement:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class WorkloadWithoutGpu:
-    """A workload with requests and no measured energy in the whole period: what its tokens cost is open.
+class HoursApart:
+    """Whole hours `[start, end)` without a gap."""
 
-    `partner` has GPUs and no requests, and may be the same workload under another name; where several may, they are
-    `candidates`. `join` is the line of configuration that would join them.
+    start: Time
+    end: Time
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WorkloadWithoutGpu:
+    """A workload with requests and no measured energy in some hours: what its tokens cost then is open.
+
+    `tokens` and `requests` are those of these hours: `hours_apart`, the newest of them in `apart`. With `met` it has
+    both in other hours. `partner` has GPUs and no requests in the same hours, and may be the same workload under
+    another name; where several may, they are `candidates`. `join` has the lines of configuration that would join them,
+    or says in a comment which choice is open.
     """
 
     tokens: int
@@ -182,3 +192,6 @@ class WorkloadWithoutGpu:
     partner: str
     candidates: list[str]
     join: str
+    met: bool = False
+    hours_apart: int = 0
+    apart: list[HoursApart] = field(default_factory=list)

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import BadSetting, WattlogError
+from contracts.units import counted
 from producers.api import Environment, Finding, Kind, Plugin, PolledSource
 from producers.gateways.accesslog.lines import LineReader
 from producers.gateways.accesslog.presets import PRESETS, line_rules
@@ -85,7 +86,7 @@ def check(options: AccessLogConfig, environment: Environment) -> Iterator[Findin
     else:
         workloads = ", ".join(sorted(item.workload for item in result.batches)) or "none yet"
         skipped = f"; {sum(result.skipped.values())} other lines" if result.skipped else ""
-        yield source.name, f"{rows} requests in its first megabyte, of {workloads}{skipped}"
+        yield source.name, f"{counted(rows, 'request')} in its first megabyte, of {workloads}{skipped}"
 
 
 PLUGIN = Plugin(

@@ -91,7 +91,7 @@ def test_a_raw_message_keeps_its_partition_headers_and_time(broker: str, consume
 def test_undelivered_events_are_named_by_flush_once() -> None:
     publisher = Publisher({**NOWHERE, "message.timeout.ms": 100})
     publisher.send_raw(topics.POWER, b"c/w", [], b"x")
-    with pytest.raises(Unavailable, match=r"1 messages were not stored: wattlog\.power\.v1 c/w"):
+    with pytest.raises(Unavailable, match=r"1 message was not stored: wattlog\.power\.v1 c/w"):
         publisher.flush(10)
     publisher.flush(10)
     publisher.close()
@@ -102,7 +102,7 @@ def test_an_absent_broker_is_an_error_on_close_except_for_messages_with_a_callba
     publisher = Publisher(NOWHERE)
     publisher.send_raw(topics.POWER, b"c/w", [], b"x", on_delivery=errors.append)
     publisher.send_raw(topics.POWER, b"c/w", [], b"x")
-    with pytest.raises(Unavailable, match="1 messages were not stored"):
+    with pytest.raises(Unavailable, match="1 message was not stored"):
         publisher.close(0.1)
     assert len(errors) == 1
     assert errors[0]

@@ -428,7 +428,7 @@ def test_doctor_shows_a_line_of_the_log(settings: Settings, path: Path) -> None:
         return finding.state, finding.says
 
     append(path, line(id="a"))
-    assert read_finding() == ("ok", f"{path}: 1 requests in its first megabyte, of chat")
+    assert read_finding() == ("ok", f"{path}: 1 request in its first megabyte, of chat")
     append(path, line(tenant=...))
     state, text = read_finding()
     assert state == "failed"
