@@ -23,6 +23,8 @@ from warehouse.sql_files import TENANT_PARAMETER, TENANTS_PARAMETER, Access, Sql
 
 ROOT = Path(__file__).parents[2]
 FILES = list(sql_files())
+FIRST_PAGE = {"first": 1, "after_ms": 0, "after_tenant": ""}
+"""Of `ledger/latest`."""
 TENANT_TABLES = (
     "ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "requests", "gpu_energy", "usage",
     "usage_ids",
@@ -155,7 +157,9 @@ def test_a_query_without_a_tenant_condition_cannot_run(warehouse: Warehouse, mon
 def test_the_readers_tenant_overrides_a_parameter_of_that_name(warehouse: Warehouse) -> None:
     for tenant in ("acme", "globex"):
         warehouse.insert("ledger", row("ledger", tenant=tenant))
-    rows = tenant_reader(warehouse, "acme").ask("ledger/latest", tenant="", start_ms=0, end_ms=2**40, limit=9)
+    rows = tenant_reader(warehouse, "acme").ask(
+        "ledger/latest", tenant="", start_ms=0, end_ms=2**40, limit=9, **FIRST_PAGE
+    )
     assert {r["tenant"] for r in rows} <= {"acme"}
 
 
@@ -163,7 +167,7 @@ def test_a_reader_of_several_tenants_sees_exactly_their_rows(warehouse: Warehous
     for tenant in ("acme", "globex", "initech"):
         warehouse.insert("ledger", row("ledger", tenant=tenant))
     both, everyone = tenant_reader(warehouse, "acme", "globex"), operator_reader(warehouse)
-    window = {"start_ms": 0, "end_ms": 2**42, "limit": 9}
+    window = {"start_ms": 0, "end_ms": 2**42, "limit": 9, **FIRST_PAGE}
 
     def tenants(reader: LedgerReader, filter: Filter = Filter()) -> set[str]:  # noqa: B008
         return {r["tenant"] for r in reader.ask("ledger/latest", filter, **window)}

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import BadQuery
+from warehouse.ad_hoc.views import SHARED_VIEWS, TENANT_VIEWS
 
 if TYPE_CHECKING:
     from warehouse.reader import LedgerReader
 
-TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "usage", "tenants", "requests")
-"""Tables (and a view of one) whose rows belong to a tenant each."""
+TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "usage", "tenants")
+"""Tables whose rows belong to a tenant each."""
 SHARED_TABLES = {
     "prices": "ad_hoc/prices", "clusters": "ad_hoc/clusters", "work_weights": "ad_hoc/work_weights",
 }  # fmt: skip
 """Tables that every caller may read, and the question that copies each. Without idle floors: with them, a tenant's own
 idle energy would tell all tenants' work."""
-FOR_TENANTS = frozenset((*TENANT_TABLES, *SHARED_TABLES))
+FOR_TENANTS = frozenset((*TENANT_TABLES, *SHARED_TABLES, *TENANT_VIEWS, *SHARED_VIEWS))
 MAX_COPY_BYTES = 2 * 2**30
 """Of rows as the engine holds them, in all tables of one question."""
 _TOO_LARGE = (
@@ -66,9 +67,10 @@ def _rows(reader: LedgerReader, table: dict[str, Any], read: str, **params: Any)
 
 
 def _named(sql: str, tables: list[dict[str, Any]]) -> set[str]:
-    """Return the tables whose names the text has anywhere, and those that views among them read."""
+    """Return the tables whose names the text has anywhere, and those that views among them read, through views too."""
     words = set(_WORD.findall(sql))
-    for table in tables:
-        if table["engine"] == "View" and table["name"] in words:
-            words |= set(_WORD.findall(table["definition"]))
+    views = {table["name"]: table["definition"] for table in tables if table["engine"] == "View"}
+    while named := words & views.keys():
+        for name in named:
+            words |= set(_WORD.findall(views.pop(name)))
     return words & {t["name"] for t in tables}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from contracts.errors import BadInput
 from warehouse.ad_hoc.copies import SHARED_TABLES, TENANT_TABLES
+from warehouse.ad_hoc.views import SHARED_VIEWS, TENANT_VIEWS, declared_columns
 
 ANALYST_ROLE = "wattlog_analyst"
 _PROFILE = "wattlog_questions"
@@ -43,16 +44,16 @@ def tenant_user(tenant: str, database: str, password: str) -> Iterator[str]:
     digest = hashlib.sha256(password.encode()).hexdigest()
     yield f"CREATE USER OR REPLACE {user} IDENTIFIED WITH sha256_hash BY '{digest}' SETTINGS PROFILE '{_PROFILE}'"
     yield f"REVOKE ALL ON *.* FROM {user}"
-    for table in (*TENANT_TABLES, *SHARED_TABLES):
+    columns = declared_columns()
+    for table in (*TENANT_TABLES, *SHARED_TABLES, *TENANT_VIEWS, *SHARED_VIEWS):
         source = f"{_identifier(database)}.{_identifier(table)}"
-        is_own = table in TENANT_TABLES
-        # `requests` is a view, which reads FINAL itself.
-        rows = f"SELECT * FROM {source}{'' if table == 'requests' else ' FINAL'}"  # noqa: S608
+        is_view, is_own = table in (*TENANT_VIEWS, *SHARED_VIEWS), table in (*TENANT_TABLES, *TENANT_VIEWS)
+        rows = f"SELECT * FROM {source}{'' if is_view else ' FINAL'}"  # noqa: S608 (views read FINAL themselves)
         view = f"{user}.{_identifier(table)}"
-        condition = f" WHERE tenant = {value}" if is_own else ""
-        yield f"CREATE OR REPLACE VIEW {view} DEFINER = CURRENT_USER SQL SECURITY DEFINER AS {rows}{condition}"
+        head = f"CREATE OR REPLACE VIEW {view} {columns.get(table, '')} DEFINER = CURRENT_USER SQL SECURITY DEFINER"
+        yield f"{head} AS {rows}{f' WHERE tenant = {value}' if is_own else ''}"
         yield f"GRANT SELECT ON {view} TO {user}"
-        if is_own and table != "requests":
+        if is_own and not is_view:
             yield f"CREATE ROW POLICY IF NOT EXISTS wattlog_service ON {source} FOR SELECT USING 1 TO CURRENT_USER"
             policy = f"CREATE ROW POLICY OR REPLACE {user} ON {source} AS RESTRICTIVE FOR SELECT"
             yield f"{policy} USING tenant = {value} TO {user}"
@@ -66,9 +67,8 @@ def analyst_role(database: str) -> Iterator[str]:
     yield f"CREATE ROLE IF NOT EXISTS {role} SETTINGS PROFILE '{_PROFILE}'"
     yield f"GRANT SELECT ON {_identifier(database)}.* TO {role}"
     for table in TENANT_TABLES:
-        if table != "requests":
-            source = f"{_identifier(database)}.{_identifier(table)}"
-            yield f"CREATE ROW POLICY IF NOT EXISTS {role} ON {source} FOR SELECT USING 1 TO {role}"
+        source = f"{_identifier(database)}.{_identifier(table)}"
+        yield f"CREATE ROW POLICY IF NOT EXISTS {role} ON {source} FOR SELECT USING 1 TO {role}"
     yield from _quota(role, role)
 
 

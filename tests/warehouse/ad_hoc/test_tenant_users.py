@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import BadInput
-from warehouse.ad_hoc.copies import FOR_TENANTS
+from warehouse.ad_hoc.copies import FOR_TENANTS, TENANT_TABLES
 from warehouse.ad_hoc.tenant_users import analyst_role, tenant_user, user_name
+from warehouse.ad_hoc.views import TENANT_VIEWS
 from warehouse.client import Warehouse
 
 HOSTILE = [
@@ -47,7 +48,7 @@ def test_each_view_of_a_tenants_rows_has_its_condition_and_its_definer() -> None
     views = [s for s in tenant_user("acme", "wattlog", "secret") if s.startswith("CREATE OR REPLACE VIEW")]
     assert len(views) == len(FOR_TENANTS)
     assert all("SQL SECURITY DEFINER" in view for view in views)
-    assert sum("WHERE tenant = 'acme'" in view for view in views) == 8
+    assert sum("WHERE tenant = 'acme'" in view for view in views) == len(TENANT_TABLES) + len(TENANT_VIEWS)
 
 
 def test_grants_are_on_the_users_views_only() -> None:
