@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contracts.errors import WattlogError
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_J
 from warehouse.audit.names import recent_names_apart
+from warehouse.audit.unnamed_tenants import recent_unnamed_tenants
 from warehouse.client import Warehouse
 from warehouse.cursors import MAX_LIMIT, Page, PageRequest, all_pages
 from warehouse.ledger import ledger_queries
@@ -106,6 +107,7 @@ class LedgerCollector:
         )
         yield self._silence()
         yield self._names(final_end)
+        yield self._unnamed_tenants(final_end)
         yield from self._reconciliation()
         yield from _by_tenant(self._final_windows(final_end))
 
@@ -126,6 +128,16 @@ class LedgerCollector:
         )
         for finding in recent_names_apart(self._reader, final_end_ms, MS_PER_HOUR)[:MAX_WORKLOADS]:
             metric.add_metric([finding.cluster, finding.workload, finding.partner], finding.requests)
+        return metric
+
+    def _unnamed_tenants(self, final_end_ms: int) -> Metric:
+        metric = GaugeMetricFamily(
+            "wattlog_workload_unnamed_tenant_requests",
+            "Requests in this hour and the last whose sender named no tenant.",
+            labels=["cluster", "workload"],
+        )
+        for one in recent_unnamed_tenants(self._reader, final_end_ms, MS_PER_HOUR)[:MAX_WORKLOADS]:
+            metric.add_metric([one.cluster, one.workload], one.requests)
         return metric
 
     def _reconciliation(self) -> Iterator[Metric]:

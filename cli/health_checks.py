@@ -29,6 +29,7 @@ from streams import kafka_admin
 from streams.consumer_group import usage_group
 from warehouse.audit.conservation import audit
 from warehouse.audit.names import recent_names_apart, sentence
+from warehouse.audit.unnamed_tenants import HINT, recent_unnamed_tenants, unnamed_sentence
 from warehouse.client import Warehouse
 from warehouse.dsn import IN_USE
 from warehouse.migrate import pending
@@ -222,6 +223,7 @@ def _warehouse(settings: Settings, limit_s: float) -> Iterator[Finding]:
         yield Finding("schema", "ok", "up to date")
         yield _prices(warehouse)
         yield from _names(warehouse)
+        yield from _tenants(warehouse)
         yield _ledger(warehouse, settings)
 
 
@@ -258,6 +260,14 @@ def _names(warehouse: Warehouse) -> Iterator[Finding]:
         )
     if not apart:
         yield Finding("names", "ok", "each workload with tokens has GPUs")
+
+
+def _tenants(warehouse: Warehouse) -> Iterator[Finding]:
+    """Note the workloads with calls of no tenant in the ledger's last day."""
+    reader = operator_reader(warehouse)
+    final_end = newest(reader).final_end
+    for unnamed in (recent_unnamed_tenants(reader, final_end) if final_end else [])[:MAX_NAMES]:
+        yield Finding("tenants", "note", unnamed_sentence(unnamed, "in a day"), HINT)
 
 
 def _ledger(warehouse: Warehouse, settings: Settings) -> Finding:

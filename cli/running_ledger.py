@@ -13,8 +13,10 @@ from producers.common import prometheus_text
 from producers.common.http_client import Pages
 from warehouse.audit.findings import WorkloadWithoutGpu
 from warehouse.audit.names import sentence
+from warehouse.audit.unnamed_tenants import HINT, UnnamedTenant, unnamed_sentence
 
 UNMETERED = "wattlog_workload_unmetered_requests"
+UNNAMED = "wattlog_workload_unnamed_tenant_requests"
 MAX_NAMES = 10
 
 
@@ -31,6 +33,7 @@ def running_ledger(settings: Settings, in_use: Unavailable) -> Iterator[Finding]
     yield Finding("warehouse", "ok", f"{settings.dsn} is open in the process that serves {address}")
     joins = {(apart["cluster"], apart["workload"]): apart["join"] for apart in balance["names_apart"]}
     yield from _names(page, joins)
+    yield from _tenants(page)
     says = (
         f"{counted(balance['windows'], 'window')}, residual {balance['residual_uj']} uJ, "
         f"{counted(balance['sequence_gaps'], 'event')} missing"
@@ -52,3 +55,10 @@ def _names(page: prometheus_text.PrometheusPage, joins: Mapping[tuple[str, str],
         yield Finding("names", "failed", sentence(apart), join)
     if not rows:
         yield Finding("names", "ok", "each workload with tokens has GPUs")
+
+
+def _tenants(page: prometheus_text.PrometheusPage) -> Iterator[Finding]:
+    """Yield the workloads with calls of no tenant in the last hour."""
+    for labels, value in [row for row in page.get(UNNAMED) if row[1]][:MAX_NAMES]:
+        unnamed = UnnamedTenant(labels.get("cluster", ""), labels.get("workload", ""), 0, int(value))
+        yield Finding("tenants", "note", unnamed_sentence(unnamed, "in the last hour"), HINT)

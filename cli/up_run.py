@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import indent
+from typing import NamedTuple
 
 from api.auth import check_exposure
 from cli.api_server import running_api
@@ -33,6 +34,9 @@ LOG_FILE = "log.db"
 """Name of the event log in the folder `data`."""
 LOOK_S = 2.0
 """Pause between two looks at the ledger for first joules and tokens."""
+LATE_MS = 600_000
+"""How long before the start a window may begin that has this run's first joules or tokens: calls that were under way,
+and those of the window in which it starts."""
 PATIENCE_S = 600.0
 """How long first joules, tokens and final windows are looked for."""
 NAMES_S = 60.0
@@ -64,10 +68,12 @@ class UpRun:
         async with contextlib.AsyncExitStack() as stack:
             open_ledger = self._on_disk if self._settings.embedded_broker else self._on_kafka
             ledger = await open_ledger(stack)
+            progress = FirstSights(time.time_ns() // 1_000_000 - LATE_MS, self._step)
+            await asyncio.to_thread(progress.note_earlier, ledger.warehouse)
             address = await stack.enter_async_context(running_api(ledger.settings, ledger.warehouse))
             self._step(f"page and API: {address}")
             await stack.enter_async_context(sources.running(ledger.settings, ledger.broker))
-            await run_unless_crashed(self._watch(ledger.warehouse), ledger.crashed)
+            await run_unless_crashed(self._watch(ledger.warehouse, progress), ledger.crashed)
 
     async def _on_disk(self, stack: contextlib.AsyncExitStack) -> _Ledger:
         """Run a worker on the log in the folder `data`."""
@@ -92,10 +98,9 @@ class UpRun:
         running = await stack.enter_async_context(running_pipeline(self._settings, self._step))
         return _Ledger(running.settings, running.warehouse, running.crashed, None)
 
-    async def _watch(self, warehouse: Warehouse) -> None:
+    async def _watch(self, warehouse: Warehouse, progress: FirstSights) -> None:
         """Show the first joules, tokens and final windows of this run, and names and sources that do not meet."""
         reconciliation = HourlyReconciliation(self._warn)
-        progress = FirstSights(time.time_ns() // 1_000_000, self._step)
         names: set[tuple[str, ...]] = set()
         until_s = time.monotonic() + PATIENCE_S
         names_s = time.monotonic() + NAMES_S
@@ -125,24 +130,46 @@ class UpRun:
                 self._warn(f"{sentence(finding)}\n{indent(finding.join, '  ')}")
 
 
+class _Sums(NamedTuple):
+    """Energy, tokens and final rows of a workload."""
+
+    energy_uj: int
+    tokens: int
+    final_rows: int
+
+
 class FirstSights:
-    """First joules, tokens and final windows since a time, each shown once."""
+    """First joules, tokens and final windows in the windows since a time, each shown once.
+
+    What an earlier run stored there (`note_earlier`) is none of them.
+    """
 
     def __init__(self, since_ms: int, step: Tell) -> None:
         self._since_ms, self._step = since_ms, step
+        self._earlier: dict[str, _Sums] = {}
         self.missing = {"joules", "tokens", "final windows"}
+
+    def note_earlier(self, warehouse: Warehouse) -> None:
+        """Note what the ledger has before anything of this run is in it."""
+        self._earlier = self._sums(warehouse)
 
     def show_new(self, warehouse: Warehouse) -> None:
         """Show what the ledger has got since the last look."""
-        rows = warehouse.ask("ledger/since", since_ms=self._since_ms)
-        for row in rows:
-            place = f"{row['cluster']}/{row['workload']}"
-            if row["energy_uj"] and "joules" in self.missing:
-                self._show("joules", f"first joules: {joules(row['energy_uj']):,.1f} J of {place}")
-            if row["tokens"] and "tokens" in self.missing:
-                self._show("tokens", f"first tokens: {row['tokens']:,} of {place}")
-            if row["is_final"] and "final windows" in self.missing:
+        for place, sums in self._sums(warehouse).items():
+            earlier = self._earlier.get(place, _Sums(0, 0, 0))
+            energy_uj, tokens = sums.energy_uj - earlier.energy_uj, sums.tokens - earlier.tokens
+            if energy_uj > 0 and "joules" in self.missing:
+                self._show("joules", f"first joules: {joules(energy_uj):,.1f} J of {place}")
+            if tokens > 0 and "tokens" in self.missing:
+                self._show("tokens", f"first tokens: {tokens:,} of {place}")
+            if sums.final_rows > earlier.final_rows and "final windows" in self.missing:
                 self._show("final windows", "first final window: the page and bills show it")
+
+    def _sums(self, warehouse: Warehouse) -> dict[str, _Sums]:
+        return {
+            f"{row['cluster']}/{row['workload']}": _Sums(row["energy_uj"], row["tokens"], row["final_rows"])
+            for row in warehouse.ask("ledger/since", since_ms=self._since_ms)
+        }
 
     def give_up(self) -> str:
         """Look for no more. Return a sentence on what is missing."""

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from prometheus_client import CollectorRegistry
 
 from cli.up_metrics import serve_joined_metrics
-from contracts.errors import BadSetting
+from contracts.errors import BadSetting, Unavailable
 from contracts.settings import Settings
 from producers import registry
 from producers.api import Kind
@@ -111,7 +111,7 @@ class _Source:
             except Exception as error:  # Of any class: one source never ends the others.
                 if time.monotonic() - begun_s > MAX_RETRY_S:
                     delay_s = FIRST_RETRY_S
-                self._show(f"{self._plugin.name}: {error or type(error).__name__}", delay_s)
+                self._show(f"{self._plugin.name}: {error or type(error).__name__}", f" (again in {delay_s:g} s)")
             self._stop.wait(delay_s)
             delay_s = min(2 * delay_s, MAX_RETRY_S)
 
@@ -122,19 +122,19 @@ class _Source:
             is_configured = True
             if isinstance(result, str):
                 yield f"{plugin.name}: {where}: {result}" if where else f"{plugin.name}: {result}"
-            elif plugin.kind is Kind.POLLED:  # The frame tries again; of other kinds the run raises the same.
-                self._show(f"{plugin.name}: {result}", 0)
+            elif plugin.kind is Kind.POLLED:  # The frame reads on; of other kinds the run raises the same.
+                self._show(f"{plugin.name}: {result}", " (tried again)" if isinstance(result, Unavailable) else "")
         if not is_configured:
             raise _UnusedError
 
     def _listening(self, address: str) -> None:
         self._step(f"{self._plugin.name}: listening on {address}")
 
-    def _show(self, text: str, delay_s: float) -> None:
+    def _show(self, text: str, end: str) -> None:
         last, at_s = self._last_warning
         if text != last or time.monotonic() - at_s > SAME_ERROR_S:
             self._last_warning = text, time.monotonic()
-            self._warn(f"{text} (tried again)" if not delay_s else f"{text} (again in {delay_s:g} s)")
+            self._warn(text + end)
 
 
 class _UnusedError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -55,6 +56,7 @@ class Opener:
         """
         if self.embedded:
             _make_folder(self.arguments["path"])
+            self._check_unlocked(self.arguments["path"])
         try:
             client = clickhouse_connect.get_client(
                 **self.arguments, settings={**CLIENT_SETTINGS, **settings}, tz_mode="aware"
@@ -64,6 +66,12 @@ class Opener:
         client.server_tz = UTC
         client.database = self.database  # not passed to get_client: it may not exist before the first migration
         return client
+
+    def _check_unlocked(self, path: str) -> None:
+        """Raise Unavailable for a folder that another process has open: chdb would print a line of its own, too."""
+        holder = _holder(path)
+        if holder is not None and holder != os.getpid() and _locked(path):
+            raise _in_use(path)
 
     def _unavailable(self, error: Exception) -> Unavailable:
         text = str(error).partition("\n")[0][:400]
@@ -79,12 +87,7 @@ class Opener:
                 "A process may open one folder: close the other first.",
             )
         if _locked(path):
-            return Unavailable(
-                f"{path} is open in another process{_holder(path)}, and one process may open an embedded warehouse",
-                "Stop the other one, ask its API (`wattlog up` and `demo` have one), or use a ClickHouse server "
-                "(WATTLOG_WAREHOUSE_DSN=http://...).",
-                reason=IN_USE,
-            )
+            return _in_use(path)
         return Unavailable(f"{path} cannot be opened as a warehouse: {text}", "Check that the folder is writable.")
 
 
@@ -154,9 +157,21 @@ def _locked(path: str) -> bool:
     return False
 
 
-def _holder(path: str) -> str:
+def _holder(path: str) -> int | None:
+    """Return the id of the process that opened the folder last, as ClickHouse wrote it."""
     with suppress(OSError):
         match = re.search(r"PID: (\d+)", (Path(path) / "status").read_text(encoding="utf-8", errors="replace"))
         if match:
-            return f" (process {match[1]})"
-    return ""
+            return int(match[1])
+    return None
+
+
+def _in_use(path: str) -> Unavailable:
+    holder = _holder(path)
+    process = f" (process {holder})" if holder is not None else ""
+    return Unavailable(
+        f"{path} is open in another process{process}, and one process may open an embedded warehouse",
+        "Stop the other one, ask its API (`wattlog up` and `demo` have one), or use a ClickHouse server "
+        "(WATTLOG_WAREHOUSE_DSN=http://...).",
+        reason=IN_USE,
+    )

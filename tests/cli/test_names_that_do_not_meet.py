@@ -91,6 +91,14 @@ def test_csv_and_json_leave_it_empty(run: Run) -> None:
     )
 
 
+def test_measured_microjoules_are_integers_in_csv_and_json_that_add_up(run: Run) -> None:
+    acme, lab = csv.DictReader(io.StringIO(run("chargeback", "--format", "csv").stdout))
+    assert (acme["energy_uj"], lab["energy_uj"]) == ("0", str(LLAMA["idle_uj"]))
+    body = json.loads(run("chargeback", "--json").stdout)
+    amounts = [int(row["energy_uj"]) for row in body["rows"]]
+    assert (sum(amounts), amounts[0]) == (int(body["total"]["energy_uj"]), 0)
+
+
 def test_an_explanation_says_that_nothing_was_measured(run: Run) -> None:
     assert "no energy of this workload was measured in the window: its cost is open" in run("explain", "acme").stdout
 
@@ -107,6 +115,20 @@ def test_doctor_fails_with_the_line_that_joins_them(run: Run) -> None:
     [finding] = [finding for finding in json.loads(result.stdout) if finding["check"] == "names"]
     assert (result.exit_code, finding["state"]) == (1, "failed")
     assert finding["says"].startswith(QUESTION) and "\n".join(LINES) in finding["hint"]
+
+
+def test_doctor_and_a_metric_name_workloads_with_calls_of_no_tenant(run: Run, ledger: Warehouse) -> None:
+    unnamed = {**CHAT, "tenant": "unknown", "workload": "code", "window_start": HOUR}
+    ledger.insert("ledger", rows("ledger", unnamed))
+    Sink(ledger).refresh_hours([HOUR], ["eu"], ["code"])
+    findings = json.loads(run("doctor", "--json").stdout)
+    [finding] = [finding for finding in findings if finding["check"] == "tenants"]
+    assert finding["state"] == "note"
+    assert finding["says"] == "unknown pays for 1 request of workload eu/code in a day: the sender named no tenant"
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(ledger, lambda: (HOUR + MS_PER_HOUR) / 1000))
+    line = 'wattlog_workload_unnamed_tenant_requests{cluster="eu",workload="code"} 1.0'
+    assert line in generate_latest(registry).decode()
 
 
 def test_the_metric_of_the_alert_names_both(ledger: Warehouse) -> None:

@@ -50,6 +50,13 @@ def test_the_line_that_joins_two_names_is_the_hint() -> None:
     assert "`wattlog up` prints the line" in unknown.hint
 
 
+def test_calls_without_a_tenant_are_noted() -> None:
+    page = 'wattlog_workload_unnamed_tenant_requests{cluster="eu",workload="chat"} 1\n'
+    [tenants] = [f for f in findings(page) if f.check == "tenants"]
+    assert tenants.state == "note" and "`otherwise`" in tenants.hint
+    assert tenants.says == "unknown pays for 1 request of workload eu/chat in the last hour: the sender named no tenant"
+
+
 def test_books_that_do_not_balance_fail() -> None:
     [books] = [f for f in findings("up 1\n", ok=False) if f.check == "books"]
     assert (books.state, books.says) == ("failed", "9 windows, residual 0 uJ, 2 events missing")

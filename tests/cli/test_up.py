@@ -248,7 +248,7 @@ class Ledger:
 
     def __init__(self, *rows: dict[str, Any]) -> None:
         self.rows = [
-            {"cluster": "c", "workload": "w", "energy_uj": 0, "tokens": 0, "is_final": 0, **row} for row in rows
+            {"cluster": "c", "workload": "w", "energy_uj": 0, "tokens": 0, "final_rows": 0, **row} for row in rows
         ]
 
     def ask(self, question: str, **parameters: object) -> list[dict[str, Any]]:
@@ -259,9 +259,20 @@ def test_first_joules_and_tokens_are_shown_once_and_the_rest_is_named() -> None:
     steps: list[str] = []
     progress = FirstSights(0, steps.append)
     for _ in range(2):
-        progress.show_new(Ledger({"energy_uj": 2_500_000}, {"tokens": 1_200}))  # type: ignore[arg-type]
+        progress.show_new(Ledger({"energy_uj": 2_500_000, "tokens": 1_200}))  # type: ignore[arg-type]
     assert steps == ["first joules: 2.5 J of c/w", "first tokens: 1,200 of c/w"]
     assert "final windows" in progress.give_up() and not progress.missing
+
+
+def test_tokens_of_windows_that_were_open_at_the_start_are_first_and_those_of_an_earlier_run_are_not() -> None:
+    steps: list[str] = []
+    progress, ledger = FirstSights(0, steps.append), Ledger({"energy_uj": 10**9, "tokens": 500, "final_rows": 3})
+    progress.note_earlier(ledger)  # type: ignore[arg-type]
+    progress.show_new(ledger)  # type: ignore[arg-type]
+    assert steps == []
+    progress.show_new(Ledger({"energy_uj": 3 * 10**9, "tokens": 620, "final_rows": 4}))  # type: ignore[arg-type]
+    assert steps[:2] == ["first joules: 2,000.0 J of c/w", "first tokens: 120 of c/w"]
+    assert not progress.missing
 
 
 def test_a_page_of_metrics_has_each_family_once_with_the_series_of_all_sources() -> None:

@@ -315,6 +315,18 @@ def test_a_folder_opened_by_another_process_is_unavailable(chdb_dsn: str, chdb_r
     assert "one process may open" in output
 
 
+def test_a_folder_opened_by_another_process_gets_no_line_of_the_engine(chdb_dsn: str) -> None:
+    code = (
+        "import sys\nfrom warehouse.client import connect\nfrom contracts.errors import Unavailable\n"
+        "try:\n    connect(sys.argv[1])\nexcept Unavailable:\n    pass\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, chdb_dsn], cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True,
+        timeout=HANG_S, check=True,
+    )  # fmt: skip
+    assert process.stderr == ""
+
+
 def test_a_folder_that_cannot_be_created_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot be created"):
         connect("chdb:///proc/no/such")

@@ -83,7 +83,7 @@ def check(options: AccessLogConfig, environment: Environment) -> Iterator[Findin
             f"{len(result.refused)} of the {lines} lines in its first megabyte cannot be read so: {result.refused[0]}"
         )
         yield source.name, BadSetting("produce.accesslog.fields", source.name, hint)
-    else:
+    if rows or not result.refused:  # A bad line costs no other one.
         workloads = ", ".join(sorted(item.workload for item in result.batches)) or "none yet"
         skipped = f"; {sum(result.skipped.values())} other lines" if result.skipped else ""
         yield source.name, f"{counted(rows, 'request')} in its first megabyte, of {workloads}{skipped}"

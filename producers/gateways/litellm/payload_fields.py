@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS
-from producers.gateways.calls import UNKNOWN, InferenceCall, text_or_empty
+from contracts.workload_names import UNNAMED_TENANT
+from producers.gateways.calls import NO_TENANT, UNKNOWN, InferenceCall, text_or_empty
 from producers.gateways.checked_rows import NEEDED, request_row
 from producers.gateways.litellm.callback import without_secrets
 from producers.gateways.litellm_call_types import BATCHES, INFERENCE
@@ -41,7 +42,8 @@ class LiteLLMRules(BaseModel):
         description="Who pays: what LiteLLM knows of the key that it has verified, never what a client sent.",
     )  # fmt: skip
     otherwise: str = Field(
-        default=UNKNOWN, description="Who pays for a call that names none of them; empty: such calls are refused."
+        default=UNNAMED_TENANT,
+        description="Who pays for a call that names none of them; empty: such calls are refused.",
     )
     session: FieldPaths = Field(
         default=("session_id", "metadata.session_id", "metadata.requester_metadata.session_id"),
@@ -97,8 +99,11 @@ class PayloadFields:
             **self._counts(payload, model, left_out), **texts, "sender": self._sender, "provider": provider,
             "endpoint": INFERENCE.get(str(payload.get("call_type") or ""), ""),
         }  # fmt: skip
+        tenant = self._payer(self._tenant(payload, left_out))
+        if not tenant:
+            left_out[NO_TENANT] = NO_TENANT
         row = request_row(
-            tenant=self._payer(self._tenant(payload, left_out)) or self._rules.otherwise, model=model,
+            tenant=tenant or self._rules.otherwise, model=model,
             request_id=request_id, start_ms=start_ms, end_ms=end_ms, columns=columns,
             # For an answer that is not streamed, LiteLLM says that its first token came with its last.
             first_ms=first_ms if first_ms is not None and first_ms < end_ms else None,

@@ -18,7 +18,7 @@ import msgspec
 from contracts.errors import BadInput
 from producers.common.body_cost import bounded, check_items, check_json
 from producers.common.json_text import decode_or_repair, json_elements
-from producers.gateways.calls import InferenceCall, check_end_ms
+from producers.gateways.calls import NO_TENANT, InferenceCall, check_end_ms
 from producers.gateways.estimates import is_report_of_estimate
 from producers.gateways.litellm.identities import call_identities, is_double
 from producers.gateways.litellm.payload_fields import LiteLLMRules, PayloadFields
@@ -66,6 +66,7 @@ class LiteLLMReader:
         bounds: CallBounds = NO_BOUNDS,
     ) -> None:
         self._fields, self._bounds = PayloadFields(rules, payer, sender), bounds
+        self._rules, self._sender = rules, sender
 
     def body(self, body: bytes, recent: KnownCalls, latest_ms: int) -> LiteLLMCalls:
         """Read a post of `generic_api` with any `log_format`: an array, lines, or a single object.
@@ -95,8 +96,7 @@ class LiteLLMReader:
             check_end_ms(call.row.t_end_ms, latest_ms, self._bounds.oldest_ms)
             self._bounds.check(call.row)
             corrected.update(left_out.values())
-            remarks.update(dict.fromkeys(f"payloads with a {name} that cannot be right count without it"
-                                         for name in left_out if name))  # fmt: skip
+            remarks.update(dict.fromkeys(self._remark(name) for name in left_out if name))
             return call
 
         for call in read_each(payloads, read, refused):
@@ -110,6 +110,11 @@ class LiteLLMReader:
                 calls.append(call)
             recent.add(call.identities, estimated=is_estimate(call.row))
         return LiteLLMCalls(calls, reports, refused, skipped, corrected, list(remarks))
+
+    def _remark(self, left_out: str) -> str:
+        if left_out == NO_TENANT:
+            return f"payloads from {self._sender} name no tenant, and are charged to {self._rules.otherwise}"
+        return f"payloads with a {left_out} that cannot be right count without it"
 
     def call(self, payload: object) -> InferenceCall:
         """Return the call of one payload. Raises BadInput that names the field, its value and what would be right."""

@@ -22,8 +22,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from producers.gateways.calls import AgentUsage, InferenceCall, check_end_ms
-from producers.gateways.otel import span_calls, span_meters, span_roles, token_names
+from producers.gateways.calls import NO_TENANT, AgentUsage, InferenceCall, check_end_ms
+from producers.gateways.otel import span_calls, span_meters, span_roles, span_rules, token_names
 from producers.gateways.otel.otlp import decode_spans
 from producers.gateways.otel.span_calls import METERS, ORIGIN, SpanReader
 from producers.gateways.otel.span_meters import MCP_METHOD, EndpointNames, endpoint_call
@@ -96,7 +96,7 @@ class GenAIReader:
         self, rules: SpanRules, payer: Callable[[str], str] = str, endpoints: EndpointNames | None = None,
         sender: str = ORIGIN, bounds: CallBounds = NO_BOUNDS, memory: TraceMemory | None = None,
     ) -> None:  # fmt: skip
-        self._bounds = bounds
+        self._bounds, self._sender = bounds, sender
         self._rules, self._reader = rules, SpanReader(rules, payer, sender)
         self._endpoints = EndpointNames() if endpoints is None else endpoints
         self._memory = TraceMemory() if memory is None else memory
@@ -144,7 +144,7 @@ class GenAIReader:
             changes = Counter[str]()
             reading = self._read_span(span, role, tree, changes)
             corrected.update(changes)
-            remarks.update(dict.fromkeys(_remark(span, f"have counts that were corrected: {why}") for why in changes))
+            remarks.update(dict.fromkeys(self._remark_on(span, why) for why in changes))
             check_end_ms(span.end_ns // 1_000_000, latest_ms, self._bounds.oldest_ms)
             if reading.call is not None:
                 self._bounds.check(reading.call.row)
@@ -217,6 +217,14 @@ class GenAIReader:
         operation = str(span.attributes.get(OPERATION, ""))
         named = not self._rules.operations or not operation or operation in self._rules.operations
         return KINDS.get(span.kind) in self._rules.kinds and named
+
+    def _remark_on(self, span: Span, correction: str) -> str:
+        """Return a remark on a call that counts with a correction. One remark for each sender that names no tenant."""
+        if correction != NO_TENANT:
+            return _remark(span, f"have counts that were corrected: {correction}")
+        service = shorten(str(span.resource.get(span_rules.SERVICE, "")) or "no service.name")
+        names = ", ".join(self._rules.tenant)
+        return f"spans of {service} from {self._sender} name no tenant ({names}): charged to {self._rules.otherwise}"
 
     def _skip_reason(self, span: Span, role: SpanRole) -> tuple[str, str]:
         """Return why a span does not count, in one word ("" if it counts), and a remark for the log ("" for none)."""

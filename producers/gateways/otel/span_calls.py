@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS
-from producers.gateways.calls import UNKNOWN, AgentUsage, InferenceCall, text_or_empty
+from producers.gateways.calls import NO_TENANT, UNKNOWN, AgentUsage, InferenceCall, text_or_empty
 from producers.gateways.checked_rows import NEEDED, request_row
 from producers.gateways.otel.span_meters import EndpointCall
 from producers.gateways.otel.span_roles import AGENT_NAMES, MODELS, TOOL_NAMES, Role, SpanRole
@@ -98,8 +98,12 @@ class SpanReader:
             "endpoint": role.endpoint, "queue_ms": _queue_ms(span),
             **{name: self._attribute(getattr(self._rules, name), span, tree) for name in _BREAKDOWNS},
         }  # fmt: skip
+        tenant = self._payer_of(span, tree)
+        if not tenant:
+            corrected[NO_TENANT] += 1
         row = request_row(
-            tenant=self._payer_of(span, tree), model=model or UNKNOWN, request_id=span_name(span), start_ms=start_ms,
+            tenant=tenant or self._rules.otherwise, model=model or UNKNOWN, request_id=span_name(span),
+            start_ms=start_ms,
             first_ms=_first_ms(span), end_ms=end_ms, columns=columns,
         )  # fmt: skip
         compared = CallCounts(row.prompt_tokens, row.cached_tokens, row.completion_tokens)
@@ -133,8 +137,8 @@ class SpanReader:
         """Return a row of usage of one unit, without a meter."""
         # Read as a call, so that times and tenant are checked alike.
         row = request_row(
-            tenant=self._payer_of(span, tree), model="none", request_id=span_name(span), columns=_NO_TOKENS,
-            start_ms=span.start_ns // 1_000_000, first_ms=None, end_ms=span.end_ns // 1_000_000,
+            tenant=self._payer_of(span, tree) or self._rules.otherwise, model="none", request_id=span_name(span),
+            start_ms=span.start_ns // 1_000_000, first_ms=None, end_ms=span.end_ns // 1_000_000, columns=_NO_TOKENS,
         )  # fmt: skip
         return UsageRow(
             meter="", unit="1", quantity="1", t0_ms=row.t_start_ms, t1_ms=row.t_end_ms, tenant=row.tenant,
@@ -149,7 +153,8 @@ class SpanReader:
         return bool(self._attribute(self._rules.session, span, tree))
 
     def _payer_of(self, span: Span, tree: SpanTree) -> str:
-        return self._payer(self._value(self._rules.tenant, span, tree)) or self._rules.otherwise
+        """Return who pays, "" where neither the span nor its sender says so."""
+        return self._payer(self._value(self._rules.tenant, span, tree))
 
     def _attribute(self, names: Sequence[str], span: Span, tree: SpanTree) -> str:
         """Return the first of these attributes that has a value, "" without one or if the log cannot store it."""

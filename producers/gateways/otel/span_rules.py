@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from producers.gateways.calls import UNKNOWN
+from contracts.workload_names import UNNAMED_TENANT
 from producers.gateways.otel.span_roles import OPERATION
 from producers.gateways.otel.spans import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER
 from producers.gateways.request_fields import FieldPaths
@@ -32,7 +32,7 @@ class SpanRules(BaseModel):
         description="Who pays: an attribute that your gateway or Collector sets, never what a client sends.",
     )
     otherwise: str = Field(
-        default=UNKNOWN, description="Who pays for a span that has none of them; empty: such spans are refused."
+        default=UNNAMED_TENANT, description="Who pays for a span that has none of them; empty: such spans are refused."
     )
     kinds: tuple[Kind, ...] = Field(default=("client", "internal"), description="Span kinds that count.")
     operations: tuple[str, ...] = Field(

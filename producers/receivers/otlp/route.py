@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route
-from producers.gateways.calls import batches, group_by_workload
+from producers.gateways.calls import NO_TENANT, batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.otel.genai import ORIGIN, REPORTED, GenAIReader, SpanRules
 from producers.gateways.otel.otlp import need_protobuf
@@ -64,7 +64,8 @@ def _reply(sent: ReceivedRequest, parsed: ParsedRequest) -> Reply:
     sentences += [
         f"not counted: {parsed.skipped[reason]} ({reason})" for reason in REPORTED if parsed.skipped.get(reason)
     ]
-    sentences += [f"corrected: {count} ({reason})" for reason, count in parsed.corrected.items()]
+    # Who names no tenant is told so once, by a note: it may be meant.
+    sentences += [f"corrected: {count} ({reason})" for reason, count in parsed.corrected.items() if reason != NO_TENANT]
     error = "; ".join(sentences)[:MAX_ERROR_CHARS]
     if sent.content_type == JSON:
         partial_success = {"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": error}}

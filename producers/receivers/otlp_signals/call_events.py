@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contracts.errors import BadInput
-from producers.gateways.calls import InferenceCall, check_end_ms, text_or_empty
+from producers.gateways.calls import NO_TENANT, InferenceCall, check_end_ms, text_or_empty
 from producers.gateways.request_fields import RequestFields, RequestReader
 from producers.gateways.token_names import whole_number
 from producers.receivers.otlp_signals.decoding import AttributeValue, SignalItem, scalars
@@ -174,8 +174,11 @@ class EventReader:
         settled["completion_tokens"] += sum(settled[column] for column in event.beside_completion)
         settled.pop("tool_prompt_tokens", None)
         session = self._rules.session_of(own, resource)
+        tenant = self._payer(self._rules.tenant_of(own, resource))
+        if not tenant:
+            self._reader.corrected[NO_TENANT] += 1
         payload: dict[str, Any] = {
-            "tenant": self._payer(self._rules.tenant_of(own, resource)) or self._rules.otherwise,
+            "tenant": tenant or self._rules.otherwise,
             "model": text_or_empty(str(attributes.get("model", ""))) or "unknown", "end": end_ms,
             "duration_ms": attributes.get(event.duration, 0), "to_first_ms": attributes.get(event.first),
             "session_id": session, "trace_id": record.trace_id.hex(), "status": str(attributes.get("status_code", "")),

@@ -18,7 +18,7 @@ import numpy as np
 from contracts.events import TokenBatch
 from contracts.workload_names import EXTERNAL_PREFIX
 from producers.api import ParsedRequest, ReceivedRequest, Reply, Route, WorkloadBatch
-from producers.gateways.calls import MAX_ROWS, batches, group_by_workload
+from producers.gateways.calls import MAX_ROWS, NO_TENANT, batches, group_by_workload
 from producers.gateways.deployments import Deployments
 from producers.gateways.remarks import FirstRemarks
 from producers.gateways.token_names import looks_like_a_count
@@ -174,7 +174,7 @@ def _reply(signal: str, field: str, sent: ReceivedRequest, parsed: ParsedRequest
     off = parsed.answer.get("off")
     sentences += off if isinstance(off, list) else []
     sentences += [f"not counted: {n} ({reason})" for reason, n in parsed.skipped.items() if reason != REPEATED]
-    sentences += [f"corrected: {n} ({reason})" for reason, n in parsed.corrected.items()]
+    sentences += [f"corrected: {n} ({reason})" for reason, n in parsed.corrected.items() if reason != NO_TENANT]
     message = "; ".join(sentences)[:MAX_ERROR_CHARS]
     if sent.content_type == JSON:
         words = field.split("_")

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from producers.gateways.calls import UNKNOWN, text_or_empty
+from contracts.workload_names import UNNAMED_TENANT
+from producers.gateways.calls import text_or_empty
 from producers.gateways.request_fields import FieldPaths
 from producers.receivers.otlp_signals.decoding import AttributeValue, scalars
 
@@ -30,7 +31,9 @@ class SignalRules(BaseModel):
         default=("resource:wattlog.tenant", "resource:tenant.id"),
         description="Who pays: an attribute that your Collector sets, never what a client sends.",
     )
-    otherwise: str = Field(default=UNKNOWN, description="Who pays where none of them has a value; empty: refused.")
+    otherwise: str = Field(
+        default=UNNAMED_TENANT, description="Who pays where none of them has a value; empty: refused."
+    )
     session: FieldPaths = Field(
         default=("session.id", "gen_ai.conversation.id", "conversation.id"), description="Session of the calls."
     )

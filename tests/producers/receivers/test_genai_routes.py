@@ -198,6 +198,17 @@ def test_a_tenants_token_pays_for_calls_without_a_tenant(listen: Listen) -> None
         assert [t for _, t, _ in requests(listener.broker)] == ["globex"]
 
 
+def test_a_sender_of_calls_without_a_tenant_is_named_once(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
+    with listen(key=KEY) as listener:
+        for n, name in enumerate(["shop", "shop", "desk"]):
+            body = as_json([span({"wattlog.tenant": ...}, id=f"{n:016x}")], {"service.name": name})
+            answer = post(listener, "/v1/traces", body, authorization=token(role="gateway", sub="gw"))
+            assert ("name no tenant" in answer.text) == (n != 1)
+        assert [t for _, t, _ in requests(listener.broker)] == ["unknown"] * 3
+        assert listener.count("corrected_rows_total", route="/v1/traces", why="no_tenant") == 3
+    assert caplog.text.count("name no tenant") == 2
+
+
 def test_no_part_of_prompts_and_answers_is_answered_or_logged(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     bad = span({"gen_ai.usage.input_tokens": -1, "gen_ai.prompt": SECRET}, id="bb" * 8)

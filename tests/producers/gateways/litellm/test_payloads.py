@@ -161,6 +161,14 @@ def test_the_tenant_may_be_in_another_field_and_calls_without_one_may_be_refused
         call({"otherwise": ""}, metadata={})
 
 
+def test_a_payload_without_a_tenant_is_counted_by_reason_and_remarked_with_its_sender() -> None:
+    reader = LiteLLMReader(LiteLLMRules(), sender="gw")
+    body = json.dumps([payload(id="a"), payload(id="b", metadata={})]).encode()
+    result = reader.body(body, DeduplicationWindow(), NOW)
+    assert (len(result.calls), dict(result.corrected)) == (2, {"no_tenant": 1})
+    assert result.remarks == ["payloads from gw name no tenant, and are charged to unknown"]
+
+
 def test_an_invalid_session_keeps_no_call_off_the_bill() -> None:
     request = call(
         metadata={"requester_metadata": {"session_id": "x" * 300}, "user_api_key_team_id": "t"}, trace_id="a\nb"
@@ -342,7 +350,7 @@ def test_recorded_calls_of_litellm_count_once_with_their_tokens() -> None:
         ("emb", 8, 0, 0), ("img", 0, 0, 0), *[("llama", 8, 0, 4)] * 2, *[("llama", 100, 30, 20)] * 7, ("r", 0, 0, 0),
     ]  # fmt: skip
     assert (result.refused, result.skipped) == ([], {"call_type": 1, "batch": 1})
-    assert result.corrected == {"estimated": 2}
+    assert result.corrected == {"estimated": 2, "no_tenant": 12}
     assert not LiteLLMReader(LiteLLMRules()).body(RECORDED.read_bytes(), recent, 2**62).calls
 
 
@@ -404,7 +412,9 @@ def test_calls_with_one_call_id_that_are_not_one_call_count_each(second: dict[st
 def test_a_field_that_cannot_be_right_is_left_out_and_the_tokens_count(fields: dict[str, Any], reason: str) -> None:
     result = read(payload(**fields))
     assert [(c.row.prompt_tokens, c.row.completion_tokens) for c in result.calls] == [(100, 20)]
-    assert (result.refused, result.corrected, len(result.remarks)) == ([], {reason: 1}, 1)
+    unnamed = result.corrected.get("no_tenant", 0)  # The field may have named it.
+    assert (result.refused, result.corrected[reason], sum(result.corrected.values())) == ([], 1, 1 + unnamed)
+    assert len(result.remarks) == 1 + unnamed
 
 
 def test_a_name_that_no_tenant_may_have_gives_way_to_the_next() -> None:
@@ -424,7 +434,7 @@ def test_counts_may_be_texts_and_are_read_from_the_usage_where_the_payload_has_n
 
 def test_cached_tokens_above_the_prompt_are_clamped_and_reported() -> None:
     usage = {"prompt_tokens_details": {"cached_tokens": 130}}
-    result = read(payload(metadata={"usage_object": usage}, response={}))
+    result = read(payload(metadata={"usage_object": usage, "user_api_key_team_id": "team-7"}, response={}))
     assert (tokens(result), result.corrected) == ([(100, 100, 20)], {"cached_above_prompt": 1})
 
 

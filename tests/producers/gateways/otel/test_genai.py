@@ -252,6 +252,14 @@ def test_a_call_without_a_tenant_has_a_bill_of_its_own_or_is_refused() -> None:
     assert "tenant" in result.refused[0]
 
 
+def test_a_call_without_a_tenant_is_counted_by_reason_and_remarked_with_its_sender() -> None:
+    result = read(as_json([span({"wattlog.tenant": ...}), span(id="bb" * 8)], {"service.name": "shop"}))
+    assert result.corrected == {"no_tenant": 1}
+    assert result.remarks == [
+        "spans of 'shop' from otel name no tenant (wattlog.tenant, tenant.id): charged to unknown"
+    ]
+
+
 @pytest.mark.parametrize("name", ["user.id", "enduser.id", "http.request.header.x-tenant", "baggage.tenant"])
 def test_attributes_from_clients_are_no_tenant(name: str) -> None:
     assert row({"wattlog.tenant": ..., name: "globex"}).tenant == "unknown"
