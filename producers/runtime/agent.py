@@ -235,17 +235,26 @@ class Agent:
         spans = self._holder_record.due(self._shares, end=end) if self._config.held_ms else []
         watts = self._watts_record.due(self._shares, end=end) if self._config.watts_ms else []
         # While the broker is away, heartbeats would only fill the disk.
-        power = self._events.power(rows, heartbeats=not self._outbox.waiting)
-        events = [*power, *self._events.holders(spans), *self._events.watts(watts)]
+        power = list(self._events.power(rows, heartbeats=not self._outbox.waiting))
+        records = [*self._events.holders(spans), *self._events.watts(watts)]
         left = {CHECKPOINT_PREFIX + uuid: msgspec.msgpack.encode(end) for uuid, end in self._left.items()}
         node = self._node_energy.checkpoint() if self._node_energy else {}
-        if self._store(events, left | node | self._encode_checkpoints(self._states, spans, watts), "what was measured"):
-            self._left.clear()
+        content = "the record of holders and watts" if records else "what was measured"
+        recorded = left | node | self._encode_checkpoints(self._states, spans, watts)
+        if stored := self._store([*power, *records], recorded, content):
             self._holder_record.discard(spans)
             self._watts_record.discard(watts)
-            self._count(events)
         else:
-            self._events.take_back(events)
+            self._events.take_back(records)
+            # Energy does not wait for a record whose topic is refused: that stays in memory, within its own bound.
+            unrecorded = left | node | self._encode_checkpoints(self._states)
+            stored = bool(records) and self._store(power, unrecorded, "what was measured")
+            records = []
+        if stored:
+            self._left.clear()
+            self._count([*power, *records])
+        else:
+            self._events.take_back(power)
             for backlog, intervals in reversed(drained):
                 backlog.put_back(intervals)
         self._outbox.pump()

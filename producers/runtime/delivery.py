@@ -23,7 +23,12 @@ from producers.runtime.spool import Outgoing, Spool, SpoolFull
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 256
-"""Maximum number of a topic's messages at the Kafka client; further ones wait on disk."""
+MAX_IN_FLIGHT_BYTES = 16 * 2**20
+"""Maximum number and bytes of a topic's messages at the Kafka client; further ones wait on disk.
+
+The client's queue has room for those of each topic (`publisher.DEFAULTS`): a topic that is refused leaves the others
+theirs.
+"""
 
 
 class Broker(Protocol):
@@ -48,11 +53,24 @@ class _TopicProgress:
     """Progress of one topic: what has been sent, and what the broker refused."""
 
     sent_up_to: int = 0
-    in_flight: set[int] = field(default_factory=set)
+    in_flight: dict[int, int] = field(default_factory=dict)
+    """Bytes by number."""
+    in_flight_bytes: int = 0
     refused: deque[tuple[int, Outgoing]] = field(default_factory=deque)
     error: str | None = None
     """Why the topic takes no message now, as logged last; None while it takes them."""
     log: RareLog = field(default_factory=lambda: RareLog(log))
+
+    def has_room(self, message: Outgoing) -> bool:
+        """Return whether a message may be sent now; the first one always may."""
+        return not self.in_flight or self.in_flight_bytes + message.size <= MAX_IN_FLIGHT_BYTES
+
+    def begin(self, number: int, message: Outgoing) -> None:
+        self.in_flight[number] = message.size
+        self.in_flight_bytes += message.size
+
+    def end(self, number: int) -> None:
+        self.in_flight_bytes -= self.in_flight.pop(number, 0)
 
 
 class Delivery:
@@ -74,7 +92,15 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """Number of events that the broker has not acknowledged."""
-        return int(self._spool.events) - len(self._acknowledged)
+        return self._spool.events - len(self._acknowledged)
+
+    def waiting_for(self, topic: str) -> int:
+        """Return the number of events of a topic on disk."""
+        return self._spool.events_for(topic)
+
+    def check_room(self, sizes: Mapping[str, int]) -> None:
+        """Raise SpoolFull where a topic has no room for so many bytes."""
+        self._spool.check_room(sizes)
 
     @property
     def oldest(self) -> int | None:
@@ -109,11 +135,15 @@ class Delivery:
 
     def _send_topic(self, topic: str, progress: _TopicProgress) -> None:
         while progress.refused and len(progress.in_flight) < self._max_in_flight:
+            if not progress.has_room(progress.refused[0][1]):
+                return
             self._send(progress, *progress.refused[0])
             progress.refused.popleft()
         while room := self._max_in_flight - len(progress.in_flight):
             messages = self._spool.after(progress.sent_up_to, room, topic)
             for number, message in messages:
+                if not progress.has_room(message):
+                    return
                 self._send(progress, number, message)
                 progress.sent_up_to = number
             if not messages:
@@ -121,7 +151,7 @@ class Delivery:
 
     def _send(self, progress: _TopicProgress, number: int, message: Outgoing) -> None:
         def answered(reason: str | None) -> None:
-            progress.in_flight.discard(number)
+            progress.end(number)
             if reason is None:
                 self._acknowledged.append(number)
                 self.delivered += 1
@@ -132,14 +162,14 @@ class Delivery:
             progress.refused.append((number, message))
             _log_once(progress, f"messages for {message.topic} were not stored and are sent again: {reason}")
 
-        progress.in_flight.add(number)
+        progress.begin(number, message)
         try:
             self._broker.send_raw(
                 message.topic, message.key, message.headers, message.value, timestamp_ms=message.t_ms,
                 on_delivery=answered,
             )  # fmt: skip
         except BaseException:
-            progress.in_flight.discard(number)
+            progress.end(number)
             raise
 
     def _discard_acknowledged(self) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ import msgspec
 from contracts import codec
 from contracts.errors import Unavailable
 from contracts.private_folder import make_private_folder
+from producers.runtime.topic_shares import room_for
 
 FORMAT = 1
 MAX_BYTES = 256 * 2**20
@@ -68,6 +70,14 @@ class Outgoing(NamedTuple):
         return len(self.topic) + len(self.key) + headers + len(self.value) + _OVERHEAD
 
 
+def sizes_of(messages: Iterable[Outgoing]) -> Counter[str]:
+    """Return the bytes of messages by topic."""
+    sizes = Counter[str]()
+    for message in messages:
+        sizes[message.topic] += message.size
+    return sizes
+
+
 class SpoolFull(Unavailable):
     """Error of a write that found no room: the spool has reached its bound, or the disk is full. Nothing was stored."""
 
@@ -75,8 +85,9 @@ class SpoolFull(Unavailable):
 class Spool:
     """SQLite file of events and checkpoints. One process at a time opens a spool; its threads may share it.
 
-    `events` and `bytes` are the number and the size of the events in it. Raises Unavailable where the file cannot be
-    used: another producer has it open, it is damaged, or a later version wrote it.
+    Each topic has its share of `max_bytes` (`producers.runtime.topic_shares`), so one that the brokers refuse does not
+    fill it. Raises Unavailable where the file cannot be used: another producer has it open, it is damaged, or a later
+    version wrote it.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -95,24 +106,32 @@ class Spool:
                     f"{path} was written by a later version of Wattlog", "Use that version, or empty the spool with it."
                 )
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-            self.events, self.bytes = self._db.execute(
-                "SELECT count(*), coalesce(sum(size), 0) FROM waiting"
-            ).fetchone()
+            rows = self._db.execute("SELECT topic, count(*), sum(size) FROM waiting GROUP BY topic").fetchall()
+            self._events = Counter({topic: count for topic, count, _ in rows})
+            self._bytes = Counter({topic: size for topic, _, size in rows})
+
+    @property
+    def events(self) -> int:
+        """Number of events that wait."""
+        return self._events.total()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the events that wait, estimated."""
+        return self._bytes.total()
+
+    def events_for(self, topic: str) -> int:
+        """Return the number of events that wait for a topic."""
+        return self._events[topic]
 
     def put(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range:
         """Store messages and set checkpoints in one transaction. Return the messages' numbers, which increase.
 
-        Raises SpoolFull where there is no room; then neither is stored. An empty spool accepts messages of any size.
-        Messages that exceed the bound together, and belong to one checkpoint, could otherwise never be sent.
+        Raises SpoolFull where there is no room; then neither is stored.
         """
-        size = sum(m.size for m in messages)
+        sizes = sizes_of(messages)
         with self._lock:
-            if messages and self.bytes and self.bytes + size > self.max_bytes:
-                raise SpoolFull(
-                    f"The spool {self.path} is full: {self.events:,} events, {self.bytes:,} of {self.max_bytes:,} B",
-                    "Are the brokers reachable? Try `wattlog doctor`. `spool_mb` bounds it.",
-                    reason="spool_full",
-                )
+            self.check_room(sizes)
             with self._transaction():
                 self._db.executemany(
                     "INSERT INTO waiting (topic, key, headers, value, t_ms, size) VALUES (?, ?, ?, ?, ?, ?)",
@@ -120,9 +139,25 @@ class Spool:
                 )
                 last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()[0]
                 self._set_checkpoints(checkpoints or {})
-            self.events += len(messages)
-            self.bytes += size
+            self._events.update(message.topic for message in messages)
+            self._bytes.update(sizes)
         return range(last + 1 - len(messages), last + 1)
+
+    def check_room(self, sizes: Mapping[str, int]) -> None:
+        """Raise SpoolFull where a topic has no room for so many bytes.
+
+        A topic of which nothing waits accepts any size. Messages that exceed the bound together, and belong to one
+        checkpoint, could otherwise never be sent.
+        """
+        for topic, size in sizes.items():
+            if self._bytes[topic] and size > room_for(topic, self._bytes, self.max_bytes):
+                raise SpoolFull(
+                    f"The spool {self.path} is full: {self._events[topic]:,} events, {self._bytes[topic]:,} B for "
+                    f"{topic} of {self._bytes.total():,} in all; {self.max_bytes:,} B bound it",
+                    "Are the brokers reachable, and may this producer write the topic? Try `wattlog doctor`. "
+                    "`spool_mb` bounds it.",
+                    reason="spool_full",
+                )
 
     def discard(self, numbers: Iterable[int]) -> None:
         """Delete messages that the broker has acknowledged.
@@ -131,10 +166,10 @@ class Spool:
         """
         with self._lock, self._transaction():
             for number in numbers:
-                row = self._db.execute("DELETE FROM waiting WHERE id = ? RETURNING size", (number,)).fetchone()
+                row = self._db.execute("DELETE FROM waiting WHERE id = ? RETURNING topic, size", (number,)).fetchone()
                 if row:
-                    self.events -= 1
-                    self.bytes -= row[0]
+                    self._events[row[0]] -= 1
+                    self._bytes[row[0]] -= row[1]
 
     def topics(self) -> list[str]:
         """Return the topics that messages wait for."""
@@ -175,14 +210,14 @@ class Spool:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        events, size = self.events, self.bytes
+        events, size = self._events.copy(), self._bytes.copy()
         with self._translate_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                self.events, self.bytes = events, size
+                self._events, self._bytes = events, size
                 if self._db.in_transaction:  # SQLite itself rolls back what a full disk interrupts.
                     self._db.execute("ROLLBACK")
                 raise

@@ -16,11 +16,17 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
+from contracts import topics
 from contracts.settings import Settings
-from producers.api import ParsedRequest, ReceivedRequest, Route
+from producers.api import ParsedRequest, ReceivedRequest, Route, WorkloadBatch
 from producers.receivers.plugin import HttpConfig
+from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.deduplication import DeduplicationTrial
+from producers.runtime.delivery import Delivery
+from producers.runtime.event_sequence import heartbeat_batch
+from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
 from producers.runtime.receiver.grpc_server import OtlpGrpcServer
+from producers.runtime.receiver.messages import unnumbered_messages
 from producers.runtime.receiver.parsers import THREADS, ParserPool
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.routes import open_routes
@@ -28,9 +34,21 @@ from producers.runtime.receiver.runner import _bind, _serve
 from producers.runtime.receiver.sender_quotas import Quota
 from producers.runtime.receiver.sender_shares import SenderShares
 from producers.runtime.receiver.server import RequestLimits, create_app
+from producers.runtime.spool import Spool, SpoolFull
 from tests.producers.frame import environment
 from tests.producers.gateways.payloads import as_protobuf, span
-from tests.producers.runtime.receiver.listener import EVENTS, MANY, SECRET, Listener, event, listening, token
+from tests.producers.runtime.receiver.listener import (
+    EVENTS,
+    MANY,
+    NOW_MS,
+    SECRET,
+    Listener,
+    UsageBroker,
+    event,
+    listening,
+    token,
+)  # fmt: skip
+from tests.support.clocks import FakeClock
 from tests.support.waiting import HANG_S, wait_until
 
 
@@ -133,7 +151,11 @@ def listener_default(option: str) -> int:
 
 
 def _events_route() -> Route:
-    return next(route for route in open_routes(environment(Settings(cluster="c1"))) if route.path == EVENTS)
+    return _route(EVENTS)
+
+
+def _route(path: str) -> Route:
+    return next(route for route in open_routes(environment(Settings(cluster="c1"))) if route.path == path)
 
 
 def test_one_senders_bodies_wait_behind_each_other_and_not_before_another_senders() -> None:
@@ -272,3 +294,46 @@ def test_a_message_over_grpc_beyond_the_bound_is_not_read(tmp_path: Path) -> Non
 
     with listening(tmp_path, limits=RequestLimits(body_bytes=1_000), intakes=[route]) as listener:
         assert asyncio.run(run(listener)) == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_topic_that_the_brokers_refuse_does_not_keep_requests_for_others_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = _route("/v1/requests")
+    limits = RequestLimits(read_s=HANG_S, ack_s=0.01)
+    with listening(tmp_path, intakes=[requests], limits=limits, max_waiting=16) as listener:
+        listener.broker.missing = {topics.USAGE}
+        kinds = [listener.post(event(str(n))).json()["type"].rpartition(":")[2] for n in range(14)]
+        assert kinds == ["not-acknowledged"] * 12 + ["queue-full"] * 2
+        assert f"12 events wait for {topics.USAGE}" in caplog.text
+        listener.be_patient()
+        for n in range(5):
+            body = [{"request_id": str(n), "model": "m", "tenant": "acme", "prompt_tokens": 1, "completion_tokens": 0,
+                     "end": NOW_MS, "duration_ms": 1}]  # fmt: skip
+            assert listener.client.post("/v1/requests", json=body).json()["accepted"] == 1
+        listener.broker.missing = set()
+        wait_until(lambda: listener.line.waiting == 0)
+        assert len(listener.broker.stored) == 17
+
+
+def test_requests_that_are_stored_together_do_not_fail_with_one_whose_topic_is_full(tmp_path: Path) -> None:
+    broker, answers = UsageBroker(), dict[str, Any]()
+    broker.missing = {topics.USAGE}
+    spool = Spool(tmp_path / "s.db", max_bytes=8_000)
+    clock = FakeClock()
+    line = DeliveryQueue(clock, max_waiting=100)
+    line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge), threaded=False)
+    tokens = [WorkloadBatch("c", "w", heartbeat_batch(topics.TOKENS, NOW_MS))]
+    usage = [WorkloadBatch("c", "w", usage_batch([UsageRow("m", "1", "1", NOW_MS, NOW_MS, "acme", event_id="1")], 0))]
+    for n in range(20):
+        for name, batches in ((f"tokens {n}", tokens), (f"usage {n}", usage)):
+            answer = partial(answers.__setitem__, name)
+            line._inbox.put(PendingRequest(unnumbered_messages("x", "n", batches), answer))
+        line.step()
+        clock.now_ms += 1_000  # Longer than the pause after a refusal.
+    line.step(0)
+    assert [answers[f"tokens {n}"] for n in range(20)] == [None] * 20
+    full = [n for n in range(20) if isinstance(answers.get(f"usage {n}"), SpoolFull)]
+    assert 0 < full[0] == 20 - len(full)
+    assert [event.seq for event in broker.stored] == list(range(20))
+    spool.close()

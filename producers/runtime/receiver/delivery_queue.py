@@ -16,6 +16,7 @@ import asyncio
 import logging
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -27,7 +28,8 @@ from producers.runtime.event_sequence import Sequencer
 from producers.runtime.outbox import Outbox
 from producers.runtime.receiver.problems import RETRY_S, Rejected
 from producers.runtime.receiver.sender_memories import SenderMemories, SenderMemory
-from producers.runtime.spool import Outgoing
+from producers.runtime.spool import Outgoing, SpoolFull, sizes_of
+from producers.runtime.topic_shares import TOPICS, room_for
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class NumberedOutbox(Outbox, Protocol):
     @property
     def newest(self) -> int: ...
     def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> range: ...
+    def waiting_for(self, topic: str) -> int: ...
+    def check_room(self, sizes: Mapping[str, int]) -> None: ...
 
 
 Changes = Sequence[tuple[Any, Mapping[int, Any]]]
@@ -86,7 +90,8 @@ class PendingRequest:
 class DeliveryQueue:
     """Bounded queue of requests, and the thread that sends their messages through an outbox.
 
-    At most `max_waiting` events wait for acknowledgement; beyond, requests are refused (503).
+    At most `max_waiting` events wait for acknowledgement; beyond, requests are refused (503). Each topic has its share
+    of them, and of the spool: requests for one that the brokers refuse do not keep those for others out.
     `on_resent` is called with the number of messages that the brokers have refused; these are sent again. The outbox
     given to `start` must call `acknowledge` with each acknowledged number.
     """
@@ -118,14 +123,11 @@ class DeliveryQueue:
 
     # Called from any thread
 
-    def check_room(self, more: int = 1, accepted: int = 0) -> None:
-        """Raise Rejected where `more` events have no room: 503, or 413 where they exceed the bound by themselves.
-
-        `accepted` events wait in addition to `waiting`.
-        """
+    def check_room(self, more: int = 1) -> None:
+        """Raise Rejected where `more` events have no room: 503, or 413 where they exceed the bound by themselves."""
         if more > self._max_waiting:
             raise Rejected(413, "too-large", f"This makes {more:,} messages, {self._max_waiting:,} may wait.")
-        waiting = self.waiting + accepted
+        waiting = self.waiting
         if waiting + more > self._max_waiting:
             raise Rejected(
                 503, "queue-full", f"{waiting:,} events wait for the brokers and {self._max_waiting:,} may; "
@@ -271,15 +273,19 @@ class DeliveryQueue:
         accepted: list[PendingRequest] = []
         messages: list[Outgoing] = []
         event_numbers: list[tuple[str, int]] = []
+        counts, sizes = Counter[str](), Counter[str]()
+        """Events and bytes of the accepted requests by topic."""
         for request in requests:
             try:
-                self.check_room(len(request.messages), accepted=len(messages))
+                self._check_room_on_disk(outbox, request, counts, sizes)
                 self._add_sources(request.sender, {message.source for message in request.messages})
                 window = self._window_of(request)
-            except Rejected as error:
+            except (Rejected, SpoolFull) as error:
                 request.answer(error)
                 continue
             accepted.append(request)
+            counts.update(message.topic for message in request.messages)
+            sizes.update(sizes_of(request.messages))
             window.add(request.identities)
             for store, values in request.changes:
                 store.apply(values)
@@ -308,6 +314,26 @@ class DeliveryQueue:
                 self._followers.append((self._newest, request))
             if not request.left:
                 request.answer(None)
+
+    def _check_room_on_disk(
+        self, outbox: NumberedOutbox, request: PendingRequest, counts: Counter[str], sizes: Counter[str]
+    ) -> None:
+        """Raise Rejected (503, 413) or SpoolFull where a request finds no room in its topics' shares.
+
+        `counts` and `sizes` are of the requests that are stored with it.
+        """
+        for topic, more in Counter(message.topic for message in request.messages).items():
+            held = {name: outbox.waiting_for(name) + counts[name] for name in TOPICS}
+            if more <= room_for(topic, held, self._max_waiting):
+                continue
+            if more > (limit := room_for(topic, {}, self._max_waiting)):
+                raise Rejected(413, "too-large", f"This makes {more:,} messages, {limit:,} may wait.")
+            raise Rejected(
+                503, "queue-full", f"{held[topic]:,} events of this kind wait for the brokers, and no more may; send "
+                "this again later.", retry_s=RETRY_S,
+                log_text=f"{held[topic]:,} events wait for {topic}: may this producer write it?",
+            )  # fmt: skip
+        outbox.check_room(sizes + sizes_of(request.messages))
 
     def _window_of(self, request: PendingRequest) -> DeduplicationWindow:
         """Return the window of a request's sender. Raises Rejected (503) for what another of its requests added or

@@ -142,6 +142,21 @@ def test_a_gpu_without_a_holder_is_not_recorded(tmp_path: Path) -> None:
     assert energy(log.stored) == {topics.node_workload("n1"): 120_000 * UJ_PER_MS}
 
 
+def test_energy_goes_on_where_the_topic_of_the_record_is_refused(tmp_path: Path) -> None:
+    time = FakeClock(3_600_000)
+    log = FakeBroker(time)
+    log.missing = {topics.USAGE}
+    with closing(Spool(tmp_path / "spool.db", max_bytes=20_000)) as spool:
+        agent = Agent(replace(NODE_HELD, held_ms=5_000), Gpus("a"), Delivery(spool, log), time, lambda: {"a": CODE})
+        agent.run()
+        assert spool.events == spool.events_for(topics.USAGE) > 0
+        assert spool.size_bytes < 20_000
+    assert agent.metrics.spool_errors._value.get() > 0
+    assert energy(log.stored) == {"code": 3_600_000 * UJ_PER_MS}
+    assert max(r[3] - r[2] for r in rows(log.stored)) == 1_000  # None was merged in memory.
+    assert [e.seq for e in log.stored] == list(range(len(log.stored)))
+
+
 def test_rows_of_a_shared_gpu_are_merged_as_one_and_split_when_they_are_sent(tmp_path: Path) -> None:
     time = FakeClock(600_000)
     log = FakeBroker(time, away_at=lambda now_ms: 10_000 < now_ms < 550_000)

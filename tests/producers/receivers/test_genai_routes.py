@@ -287,6 +287,10 @@ class FakeQueue:
         self.marks |= checkpoints or {}
         return range(self.stored - len(events), self.stored)
 
+    def waiting_for(self, topic: str) -> int:
+        return 0
+
+    def check_room(self, sizes: Any) -> None: ...
     def pump(self, timeout_s: float = 0.0) -> None: ...
 
 

@@ -170,7 +170,7 @@ def test_with_a_full_spool_rows_stay_in_memory_coarser_and_no_joule_is_lost(tmp_
     with closing(Spool(tmp_path / "spool.db", max_bytes=20_000)) as spool:
         agent = Agent(replace(NODE, max_rows=100), Gpus("a", "b"), Delivery(spool, log), time, bindings)
         agent.run()
-        assert spool.bytes == 0
+        assert spool.size_bytes == 0
     assert 50 < longest <= 102
     assert agent.metrics.spool_errors._value.get() > 0
     got = rows(log.stored)

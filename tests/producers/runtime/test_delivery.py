@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import topics
+from producers.runtime import delivery as delivery_module
+from producers.runtime import publisher
 from producers.runtime.batching import UsageRow, usage_batch
 from producers.runtime.delivery import Delivery, encode_message
 from producers.runtime.event_sequence import Sequencer, event_of, power_batch
 from producers.runtime.spool import Outgoing, Spool
+from producers.runtime.topic_shares import TOPICS
 from tests.support.brokers import FakeBroker
 from tests.support.clocks import T0
 
@@ -122,6 +125,33 @@ def test_refused_messages_of_a_topic_leave_room_for_others(spool: Spool) -> None
         broker.answer(lambda name: name.startswith("8."))
     assert broker.stored_ids == ["8.0", "8.1", "8.2"]
     assert spool.events == 5
+
+
+def test_large_messages_of_a_topic_leave_room_in_the_clients_queue_for_others(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = [usage_message(Sequencer(7))._replace(value=bytes(1_000)) for _ in range(5)]
+    monkeypatch.setattr(delivery_module, "MAX_IN_FLIGHT_BYTES", 3 * usage[0].size)
+    broker = FakeBroker(silent=True)
+    delivery = Delivery(spool, broker)
+    delivery.offer([*usage, *messages(Sequencer(8), 2)])
+    for _ in range(3):
+        delivery.pump()
+    assert broker.in_flight == ["7.0"] * 3 + ["8.0", "8.1"]
+    broker.answer(lambda name: name.startswith("8."))
+    delivery.pump()
+    assert broker.in_flight == ["7.0"] * 3
+    assert publisher.DEFAULTS["queue.buffering.max.kbytes"] * 2**10 > len(TOPICS) * delivery_module.MAX_IN_FLIGHT_BYTES
+
+
+def test_a_message_beyond_the_bound_in_flight_is_sent_alone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_module, "MAX_IN_FLIGHT_BYTES", 1)
+    broker = FakeBroker()
+    delivery = Delivery(spool, broker)
+    delivery.offer(messages(Sequencer(7), 3))
+    for _ in range(4):
+        delivery.pump()
+    assert broker.stored_ids == ["7.0", "7.1", "7.2"]
 
 
 def test_another_run_sends_unacknowledged_messages_under_their_old_identity(spool: Spool) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from contracts import topics
 from contracts.errors import Unavailable
 from producers.runtime.spool import Outgoing, Spool, SpoolFull
 from tests.support.paths import ROOT
 
 
-def message(n: int, size: int = 10) -> Outgoing:
-    return Outgoing("wattlog.power.v1", b"c/w", [("ce_id", f"1.{n}".encode())], bytes([n % 256]) * size, 1000 + n)
+def message(n: int, size: int = 10, topic: str = topics.POWER) -> Outgoing:
+    return Outgoing(topic, b"c/w", [("ce_id", f"1.{n}".encode())], bytes([n % 256]) * size, 1000 + n)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_waiting_events_and_checkpoints_survive_a_restart(path: Path) -> None:
     again = Spool(path)
     assert [m for _, m in again.after(0, 10)] == [message(2), message(3)]
     assert again.checkpoints() == {"GPU-a": b"700", "GPU-b": b"1"}
-    assert (again.events, again.bytes) == (2, message(2).size + message(3).size)
+    assert (again.events, again.size_bytes) == (2, message(2).size + message(3).size)
 
 
 def test_numbers_grow_and_are_never_used_again(path: Path) -> None:
@@ -72,6 +73,25 @@ def test_an_event_larger_than_the_bound_is_stored_when_no_other_waits(path: Path
     assert list(spool.put([message(3)])) == [3]
 
 
+def test_a_topic_that_the_brokers_refuse_leaves_the_others_their_share_also_in_the_next_run(path: Path) -> None:
+    size = message(1, topic=topics.TOKENS).size
+    spool = Spool(path, max_bytes=16 * size)
+    with pytest.raises(SpoolFull, match=f"12 events, .* B for {topics.USAGE} of"):
+        for _ in range(100):
+            spool.put([message(1, topic=topics.USAGE)])
+    spool.close()
+    again = Spool(path, max_bytes=16 * size)
+    for topic in (topics.POWER, topics.TOKENS):
+        for _ in range(2):
+            again.put([message(1, topic=topic)])
+    assert [again.events_for(topic) for topic in topics.ALL[:3]] == [2, 2, 12]
+    assert again.size_bytes <= 16 * size
+    with pytest.raises(SpoolFull):
+        again.put([message(3, topic=topics.POWER)])
+    again.discard(number for number, _ in again.after(0, 100, topics.USAGE))
+    again.put([message(n, topic=topics.POWER) for n in range(5)])
+
+
 def test_a_full_disk_stores_nothing_and_loses_nothing(path: Path) -> None:
     spool = Spool(path)
     spool.put([message(1)], {"GPU-a": b"1"})
@@ -80,7 +100,7 @@ def test_a_full_disk_stores_nothing_and_loses_nothing(path: Path) -> None:
     with pytest.raises(SpoolFull, match="Free space") as error:
         spool.put([message(n, 4096) for n in range(2, 9)], {"GPU-a": b"9"})
     assert error.value.reason == "disk_full"
-    assert (spool.events, spool.bytes) == (1, message(1).size)
+    assert (spool.events, spool.size_bytes) == (1, message(1).size)
     assert spool.checkpoints() == {"GPU-a": b"1"}
     spool._db.execute("PRAGMA max_page_count = 100000")
     spool.put([message(2)], {"GPU-a": b"2"})

@@ -129,7 +129,7 @@ def listening(
         with TestClient(create_app(handler, line, [route, *intakes]), base_url=base_url) as client:
             yield Listener(client, broker, line, handler, registry)
     finally:
-        broker.silent, broker.refuses, broker.full = False, "", False
+        broker.silent, broker.refuses, broker.full, broker.missing = False, "", False, set()
         line.close(HANG_S)
         spool.close()
 
