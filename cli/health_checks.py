@@ -236,7 +236,7 @@ def _prices(warehouse: Warehouse) -> Finding:
             "prices",
             "note",
             f"no tariff for cluster {', '.join(bare[:5])}: its cost is left empty",
-            "Store one with `wattlog price energy CLUSTER VALUE`.",
+            "Store one with `wattlog prices set energy CLUSTER VALUE --from always`.",
         )
     return Finding("prices", "ok", f"a tariff for each of {len(clusters)} clusters with a ledger")
 

@@ -28,6 +28,7 @@ from cli.price import price
 from cli.produce import produce
 from cli.receipt import receipt
 from cli.reconcile import reconcile
+from cli.reference import GROUPS, ReferenceGroup
 from cli.replay_azure import azure
 from cli.replay_csv import csv
 from cli.replay_mlperf import mlperf
@@ -43,7 +44,7 @@ from cli.tenant_user import tenant_user
 from cli.up import up
 from cli.usage import usage
 
-RUN, ASK, CHECK = "Run", "Ask the ledger", "Check"
+RUN, ASK, EDIT, CHECK = "Run", "Ask the ledger", "Edit reference data", "Check"
 COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
     RUN: (demo, init, up, produce, stream, serve, migrate),
     ASK: (
@@ -60,7 +61,6 @@ COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         forecast,
         reconcile,
         explain,
-        price,
         sql,
     ),
     CHECK: (doctor, config),
@@ -90,6 +90,10 @@ for command in (mlperf, azure, csv, prometheus):
     replay.command()(command)
 app.add_typer(replay, name="replay", rich_help_panel=RUN)
 app.add_typer(audit, name="audit", rich_help_panel=ASK)
+for name, text in GROUPS.items():
+    help_ = f"{text}\n\ndocs/reference-data.md describes the files."
+    app.add_typer(typer.Typer(cls=ReferenceGroup, no_args_is_help=True, help=help_), name=name, rich_help_panel=EDIT)
+app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(price)
 app.add_typer(key, name="key", rich_help_panel=CHECK)
 app.add_typer(tenant_user, name="tenant-user", rich_help_panel=CHECK)
 

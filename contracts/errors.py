@@ -5,6 +5,7 @@ WattlogError
         BadEvent: an event cannot be read; its whole message goes to the dead-letter topic.
         BadSetting: a setting, a command-line option or a DSN is wrong.
         BadQuery: a query to the warehouse or the API is wrong.
+        BadRows: rows of a file or a body are wrong; has an error for each of the first.
     Unavailable: a broker, a warehouse or a sensor is not there.
     AccessDenied: a request is refused because its sender is unknown or lacks the right.
     Fenced: another worker owns the partition, so this worker's write was refused.
@@ -12,6 +13,8 @@ WattlogError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class WattlogError(Exception):
@@ -59,6 +62,17 @@ class BadSetting(BadInput):
 
 class BadQuery(BadInput):
     """A query cannot be answered: unknown group, bad period, SQL that writes."""
+
+
+class BadRows(BadInput):
+    """Rows of a file or a body are wrong. `errors` has the first of them; each names its line in its field.
+
+    `summary` says how many there are.
+    """
+
+    def __init__(self, field: str, value: str, summary: str, errors: Sequence[BadInput]) -> None:
+        self.errors, self.summary = tuple(errors), summary
+        super().__init__(field, value, f"{summary}: {'; '.join(map(str, self.errors))}")
 
 
 class Unavailable(WattlogError):

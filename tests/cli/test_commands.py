@@ -28,7 +28,8 @@ ASK = [
     "anomalies",
     "forecast",
 ]
-CHECK = ["reconcile", "explain", "price", "sql", "audit", "doctor", "config", "key"]
+CHECK = ["reconcile", "explain", "sql", "audit", "doctor", "config", "key"]
+EDIT = ["tenants", "floors", "weights", "prices", "clusters"]
 
 
 def test_each_command_is_a_file_of_its_name() -> None:
@@ -39,7 +40,7 @@ def test_each_command_is_a_file_of_its_name() -> None:
 
 def test_help_lists_the_commands_in_order() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "160"}).stdout
-    assert re.findall(r"^│ ([a-z]+) {2,}\S", text, re.MULTILINE) == [*RUN, *ASK, *CHECK]
+    assert re.findall(r"^│ ([a-z]+) {2,}\S", text, re.MULTILINE) == [*RUN, *ASK, *CHECK, *EDIT]
 
 
 def test_no_command_knows_a_source_by_name() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.reference import GROUPS
 from tests.project.fences import Block, blocks, command_lines, wattlog_words
 from tests.project.tree import ROOT
 from tests.support.waiting import HANG_S
@@ -47,7 +48,7 @@ def _help(*command: str) -> str:
 
 
 def _command(words: list[str]) -> tuple[str, ...]:
-    return tuple(words[: 2 if words[0] == "replay" else 1])
+    return tuple(words[: 2 if words[0] in ("replay", *GROUPS) else 1])
 
 
 @pytest.mark.parametrize("command", sorted({_command(words) for words in _WATTLOG}), ids=" ".join)

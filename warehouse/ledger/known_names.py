@@ -7,7 +7,6 @@ those of its own rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -32,24 +31,29 @@ def check_names(reader: LedgerReader, filter: Filter) -> None:
     Call it for an answer without rows. A caller's own tenant is known, also before its first row.
     """
     filter = reader.narrow(filter)
-    for column, usage_column in _COLUMNS.items():
+    for column in _COLUMNS:
         name = getattr(filter, column)
         if not name or name.startswith(_OWN) or (column == "tenant" and reader.tenants is not None):
             continue
-        scope = Filter() if column == "tenant" else replace(Filter(), tenant=filter.tenant if reader.tenants else None)
-        rows = reader.ask(
-            "ledger/known_names",
-            scope,
-            fragments={"column": column, "usage_column": usage_column},
-            limit=MAX_NAMES,
-        )
-        names = {row["name"] for row in rows}
-        if reader.tenants is None:
-            names |= {row["name"] for row in reader.ask("reference_data/edited_names") if row["kind"] == column}
+        names = names_of(reader, column, filter.tenant if reader.tenants else None)
         if names and name not in names and len(names) < MAX_NAMES:
             nearest = get_close_matches(name, names, 1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise BadQuery(column, name, f"the ledger has no {column} of this name{hint}")
+
+
+def names_of(reader: LedgerReader, column: str, tenant: str | None = None) -> set[str]:
+    """Return the names of a column that the reader's rows have had; for an operator also those of reference data.
+
+    A column is one of a filter, or hardware. At most `MAX_NAMES` of the rows. `tenant` narrows the clusters, workloads
+    and models of a tenant's reader.
+    """
+    scope = Filter() if column == "tenant" else Filter(tenant=tenant)
+    fragments = {"column": column, "usage_column": _COLUMNS.get(column, "''")}
+    names = {row["name"] for row in reader.ask("ledger/known_names", scope, fragments=fragments, limit=MAX_NAMES)}
+    if reader.tenants is None:
+        names |= {row["name"] for row in reader.ask("reference_data/edited_names") if row["kind"] == column}
+    return names
 
 
 def with_known_names(

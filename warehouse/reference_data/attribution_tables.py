@@ -9,6 +9,7 @@ from typing import NamedTuple
 from contracts.errors import BadInput
 from contracts.rows import REQUEST_TIME_VERSION
 from warehouse.client import Warehouse
+from warehouse.reader import LedgerReader
 from warehouse.reference_data.storage import put_rows
 from warehouse.reference_data.validity import ANY, END_MS, check_scope, check_u32, check_validity
 
@@ -104,7 +105,7 @@ def put_idle_floors(warehouse: Warehouse, floors: Sequence[IdleFloor]) -> None:
     put_rows(warehouse, "idle_floors", new)
 
 
-def list_idle_floors(warehouse: Warehouse) -> list[IdleFloor]:
+def list_idle_floors(warehouse: Warehouse | LedgerReader) -> list[IdleFloor]:
     """Return all idle floors, by hardware and start."""
     return [IdleFloor(**row) for row in warehouse.ask("reference_data/idle_floors")]
 
@@ -123,7 +124,7 @@ def put_work_weights(warehouse: Warehouse, weights: Sequence[WorkWeights]) -> No
     put_rows(warehouse, "work_weights", new)
 
 
-def list_work_weights(warehouse: Warehouse) -> list[WorkWeights]:
+def list_work_weights(warehouse: Warehouse | LedgerReader) -> list[WorkWeights]:
     """Return all work weights, by model, hardware and start."""
     return [WorkWeights(**row) for row in warehouse.ask("reference_data/work_weights")]
 

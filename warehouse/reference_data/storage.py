@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,10 +18,21 @@ def put_versioned(warehouse: Warehouse, table: str, items: Iterable[Any], **colu
     put_rows(warehouse, table, items, version=greatest["version"] + 1, **columns)
 
 
+def put_and_remove(warehouse: Warehouse, table: str, puts: Iterable[Any], removals: Iterable[Any]) -> None:
+    """Insert dataclasses, and mark others as deleted, in one statement: all changes are stored, or none."""
+    (greatest,) = warehouse.ask("reference_data/greatest_version", fragments={"table": table})
+    version = {"version": greatest["version"] + 1}
+    rows = [_row(item) | version | {"deleted": 0} for item in puts]
+    warehouse.insert_rows(table, rows + [_row(item) | version | {"deleted": 1} for item in removals])
+
+
 def put_rows(warehouse: Warehouse, table: str, items: Iterable[Any], **columns: int) -> None:
     """Insert dataclasses in one statement, so that all or none are stored. A field `x_ms` is the time column `x`."""
-    rows = [{_column(k): _value(k, v) for k, v in asdict(item).items()} | columns for item in items]
-    warehouse.insert_rows(table, rows)
+    warehouse.insert_rows(table, [_row(item) | columns for item in items])
+
+
+def _row(item: Any) -> dict[str, Any]:
+    return {_column(field.name): _value(field.name, getattr(item, field.name)) for field in fields(item)}
 
 
 def _column(field: str) -> str:

@@ -26,6 +26,15 @@ class Tenant:
     simulated: bool = False
     valid_from_ms: int = 0
 
+    def check(self) -> None:
+        """Raise BadInput for an impossible name, text or time."""
+        check_name("tenant", self.tenant)
+        for field in ("team", "cost_centre"):
+            if text := getattr(self, field):
+                check_name(field, text)
+        if not 0 <= self.valid_from_ms < END_MS:
+            raise BadInput("valid_from_ms", self.valid_from_ms, f"give 0 or more, below {END_MS}")
+
 
 def put_tenants(warehouse: Warehouse, tenants: Sequence[Tenant], window_ms: int = WINDOW_MS) -> None:
     """Store teams and cost centres of tenants in one insert. A row with the name and start of a stored one replaces it.
@@ -34,9 +43,7 @@ def put_tenants(warehouse: Warehouse, tenants: Sequence[Tenant], window_ms: int 
     BadInput for an impossible name, or for a time inside a window.
     """
     for tenant in tenants:
-        check_name("tenant", tenant.tenant)
-        if not 0 <= tenant.valid_from_ms < END_MS:
-            raise BadInput("valid_from_ms", tenant.valid_from_ms, f"give 0 or more, below {END_MS}")
+        tenant.check()
         check_whole_windows("valid_from_ms", tenant.valid_from_ms, window_ms)
     put_versioned(warehouse, "tenants", tenants)
 

@@ -1,0 +1,278 @@
+"""`wattlog tenants`, `floors`, `weights`, `prices`, `clusters`: list, set, import and remove rows of reference data.
+
+Their commands are made from `warehouse.reference_data.tables`, whose fields are their arguments and options. They are
+made when they are asked for, because the image of an agent has no warehouse.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli.audit_entries import record
+from cli.ledger_access import open_ledger_and_settings
+from cli.options import Data, Format, FormatOption, Json, output_format
+from cli.output import note, print_csv, print_json, stderr
+from cli.reference_report import print_changes, print_meaning
+from cli.tables import print_table, text_column
+
+if TYPE_CHECKING:
+    from contracts.settings import Settings
+    from warehouse.reader import LedgerReader
+    from warehouse.reference_data.editing import Edit
+    from warehouse.reference_data.fields import Reading, ReferenceField
+    from warehouse.reference_data.tables import ReferenceTable
+
+GROUPS: Mapping[str, str] = {
+    "tenants": "Teams and cost centres of tenants, each from a time on. A move leaves the bills of the time before.",
+    "floors": "Idle floors: watts of a GPU that is on without work. They divide its energy into idle and active.",
+    "weights": "Work weights: the work of prompt, cached and completion tokens, by which tenants share energy.",
+    "prices": "Tariffs, PUE and carbon intensity of clusters, each valid for a time. Bills use them at once.",
+    "clusters": "Clusters, and whether their energy is simulated.",
+}
+"""Names of the groups, and their help."""
+_COMMANDS = ("list", "set", "import", "remove")
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and store nothing.")]
+_New = Annotated[bool, typer.Option("--new", help="Accept names that the ledger does not have yet.")]
+_Yes = Annotated[
+    bool, typer.Option("--yes", help="Do not ask before hours that had a price are re-priced, or rows are removed.")
+]
+_Zone = Annotated[
+    str | None,
+    typer.Option("--tz", help="Zone of times without an offset, such as Europe/Berlin.", show_default="time_zone, UTC"),
+]
+_At = Annotated[str | None, typer.Option("--at", help="Only rows that are valid then: RFC 3339 or a day.")]
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="CSV or JSON; - reads stdin.")]
+_Replace = Annotated[bool, typer.Option("--replace", help="The file is the whole table: remove stored rows not in it.")]
+_Currency = Annotated[
+    str | None, typer.Option("--currency", help="Currency of rows without one.", show_default="setting currency")
+]
+
+
+class ReferenceGroup(TyperGroup):
+    """The commands of one table, by the name of the group."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from warehouse.reference_data.tables import TABLES
+
+        if cmd_name not in _COMMANDS:
+            return None
+        table = TABLES[self.name or ""]
+        function, parameters, text = {"list": _list, "set": _set, "import": _import, "remove": _remove}[cmd_name](table)
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        # A negative price begins like an option.
+        app.command(name=cmd_name, help=text, context_settings={"ignore_unknown_options": cmd_name == "set"})(
+            _with_signature(function, parameters)
+        )
+        return typer.main.get_command(app)
+
+
+_Command = tuple[Callable[..., None], list[inspect.Parameter], str]
+
+
+def _list(table: ReferenceTable) -> _Command:
+    scope = [table.field(attribute) for attribute in table.group]
+
+    def list_rows(
+        data: Path | None, at: str | None, tz: str | None, format_: Format, as_json: bool, **names: Any
+    ) -> None:
+        with open_ledger_and_settings(data) as (reader, settings):
+            from warehouse.reference_data.editing import matching_rows
+
+            narrowing = {name: value for name, value in names.items() if value is not None}
+            rows = [table.texts(row) for row in matching_rows(reader, table, narrowing, at, _reading(settings, tz))]
+            columns = [one.name for one in table.fields]
+            chosen = output_format(format_, as_json)
+            if chosen is Format.JSON:
+                print_json([
+                    {one.name: _json_value(one, row[one.name]) for one in table.fields} for row in rows
+                ])  # fmt: skip
+            elif chosen is Format.CSV:
+                print_csv(rows, columns)
+            elif rows:
+                marked = [row | {"valid_from": _start_text(row.get("valid_from", ""))} for row in rows]
+                print_table(marked, [text_column(name, name) for name in columns], title=table.name.capitalize())
+            else:
+                note(f"No {table.name} yet. Store one: wattlog {table.name} set {table.example}")
+
+    options = [_option(one, f"--{one.name}", f"Only this {one.name}.") for one in scope]
+    parameters = [
+        *options, _parameter("at", _At, None), _parameter("tz", _Zone, None),
+        _parameter("format_", FormatOption, Format.TABLE), _parameter("as_json", Json, False),
+        _parameter("data", Data, None),
+    ]  # fmt: skip
+    return list_rows, parameters, f"List {table.name}. As CSV they can be imported again."
+
+
+def _set(table: ReferenceTable) -> _Command:
+    def set_row(
+        data: Path | None, tz: str | None, dry_run: bool, new: bool, yes: bool, as_json: bool, **values: Any
+    ) -> None:
+        with open_ledger_and_settings(data) as (reader, settings):
+            from warehouse.reference_data.editing import edit_of
+            from warehouse.reference_data.files import TextRow
+
+            texts = _texts(values)
+            edit = edit_of(reader, table, [TextRow("", texts)], _reading(settings, tz), new_names=new)
+            if _finish(reader, edit, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=True):
+                subject = " ".join(texts[one.name] for one in table.fields if not one.option)
+                details = {name: text for name, text in texts.items() if table.field(name).option}
+                record(settings, f"{table.name}.set", subject, **details)
+
+    parameters = [
+        *(_argument(one) if not one.option else _option(one, one.option, one.help) for one in table.fields),
+        *_edit_parameters(new=True),
+    ]
+    help_ = (
+        f"Store one {table.noun}. What is not given stays as it was before.\n\n"
+        f"Example: wattlog {table.name} set {table.example}"
+    )
+    return set_row, parameters, help_
+
+
+def _import(table: ReferenceTable) -> _Command:
+    def import_file(
+        file: Path, data: Path | None, tz: str | None, dry_run: bool, new: bool, yes: bool, as_json: bool,
+        replace: bool, currency: str | None = None,
+    ) -> None:  # fmt: skip
+        with open_ledger_and_settings(data) as (reader, settings):
+            from contracts.errors import BadRows
+            from warehouse.reference_data.editing import edit_of
+            from warehouse.reference_data.files import read_file
+
+            content, source = _content(file)
+            try:
+                rows = read_file(table, content, source)
+                edit = edit_of(
+                    reader, table, rows, _reading(settings, tz, currency), source, replaces=replace, new_names=new
+                )
+            except BadRows as error:
+                for one in error.errors:
+                    stderr.print(str(one), soft_wrap=True, markup=False)
+                stderr.print(f"[red]error:[/red] {source}: {error.summary}", soft_wrap=True)
+                raise typer.Exit(2) from None
+            if _finish(reader, edit, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=str(file) != "-"):
+                sums: dict[str, str | int] = {
+                    sort: len(edit.changes.of(sort)) for sort in ("added", "changed", "removed")
+                }
+                record(settings, f"{table.name}.import", source, sha256=sha256(content).hexdigest(), **sums)  # type: ignore[arg-type]
+
+    money = [_parameter("currency", _Currency, None)] if any(one.name == "currency" for one in table.fields) else []
+    parameters = [
+        _parameter("file", _File), _parameter("replace", _Replace, False), *money, *_edit_parameters(new=True)
+    ]  # fmt: skip
+    columns = ", ".join(one.name for one in table.fields)
+    return import_file, parameters, (
+        f"Import {table.name} from CSV or JSON: all rows, or none if one is wrong.\n\nColumns: {columns}. "
+        f"Those with a default may be left out.\n\nExample: wattlog {table.name} import {table.name}.csv --dry-run"
+    )  # fmt: skip
+
+
+def _remove(table: ReferenceTable) -> _Command:
+    def remove_row(data: Path | None, tz: str | None, dry_run: bool, yes: bool, as_json: bool, **values: Any) -> None:
+        with open_ledger_and_settings(data) as (reader, settings):
+            from warehouse.reference_data.editing import removal_of
+
+            edit = removal_of(reader, table, _texts(values), _reading(settings, tz))
+            if _finish(reader, edit, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=True):
+                record(settings, f"{table.name}.remove", table.subject(edit.changes.changes[0].before))
+
+    named = [table.field(attribute) for attribute in table.key]
+    parameters = [
+        *(_argument(one) if not one.option else _option(one, one.option, "Its start.") for one in named),
+        *_edit_parameters(new=False),
+    ]
+    return remove_row, parameters, f"Remove one {table.noun} by its key. --from may be left out where there is one."
+
+
+def _finish(reader: LedgerReader, edit: Edit, *, dry_run: bool, yes: bool, as_json: bool, may_ask: bool) -> bool:
+    """Print what an edit means, and store it with the consent that it needs. Returns True if rows were stored."""
+    from contracts.errors import BadInput
+    from warehouse.reference_data.editing import store_edit
+
+    print_meaning(edit)
+    ask = edit.needs_consent if not dry_run and not yes else []
+    if ask:
+        print_changes(edit, stored=False, as_json=as_json)
+        if not (may_ask and sys.stdin.isatty() and stderr.is_terminal):
+            raise BadInput("--yes", "", f"not stored: it {'; '.join(ask)}. Give --yes if that is meant")
+        typer.confirm("Store this?", abort=True, err=True)
+    stored = bool(edit.changes.changes) and not dry_run
+    if stored:
+        store_edit(reader, edit)
+    if not ask:
+        print_changes(edit, stored=stored, as_json=as_json)
+    return stored
+
+
+def _reading(settings: Settings, tz: str | None, currency: str | None = None) -> Reading:
+    from warehouse.reference_data.editing import reading_of
+
+    return reading_of(settings, round(time.time() * 1000), tz, currency)
+
+
+def _content(file: Path) -> tuple[bytes, str]:
+    """Return the bytes of a file, at most one more than may be read, and its name."""
+    from warehouse.reference_data.files import MAX_BYTES
+
+    if str(file) == "-":
+        return sys.stdin.buffer.read(MAX_BYTES + 1), "stdin"
+    with file.open("rb") as opened:
+        return opened.read(MAX_BYTES + 1), str(file)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _json_value(one: ReferenceField, text: str) -> object:
+    return text == "true" if one.form.is_flag else text or None
+
+
+def _start_text(text: str) -> str:
+    return "always" if text.startswith("1970-01-01T00:00:00") else text
+
+
+def _edit_parameters(*, new: bool) -> list[inspect.Parameter]:
+    return [
+        _parameter("dry_run", _DryRun, False), *([_parameter("new", _New, False)] if new else []),
+        _parameter("yes", _Yes, False), _parameter("tz", _Zone, None), _parameter("as_json", Json, False),
+        _parameter("data", Data, None),
+    ]  # fmt: skip
+
+
+def _argument(one: ReferenceField) -> inspect.Parameter:
+    return _parameter(one.name, Annotated[str, typer.Argument(metavar=one.name.upper(), help=one.help)])
+
+
+def _option(one: ReferenceField, option: str, text: str) -> inspect.Parameter:
+    if one.form.is_flag:
+        flag = f"{option}/--no{option[1:]}"
+        return _parameter(one.name, Annotated[bool | None, typer.Option(flag, help=text, show_default=False)], None)
+    return _parameter(one.name, Annotated[str | None, typer.Option(option, help=text)], None)
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _with_signature(function: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """Return the function with these parameters, as Typer reads them."""
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {one.name: one.annotation for one in parameters}
+    return function
