@@ -91,14 +91,30 @@ def _money_reader(request: Request, caller: _Authenticated) -> LedgerReader:
 
 def _fleet_reader(request: Request, caller: _Authenticated) -> LedgerReader:
     caller.require(Scope.READ_FLEET)
-    if caller.tenants is not None:
-        raise AccessDenied(403, "Only credentials of all tenants see this: it is about all of them.")
+    _require_all_tenants(caller)
     return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
 
 
 def _sql_reader(request: Request, caller: _Authenticated) -> LedgerReader:
     caller.require(Scope.ADMIN if caller.tenants is None else Scope.READ_TENANT)
     return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
+
+
+def _reference_reader(request: Request, caller: _Authenticated) -> LedgerReader:
+    caller.require(Scope.READ_FINANCE, Scope.WRITE_REFERENCE)
+    _require_all_tenants(caller)
+    return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
+
+
+def _reference_editor(request: Request, caller: _Authenticated) -> LedgerReader:
+    caller.require(Scope.WRITE_REFERENCE)
+    _require_all_tenants(caller)
+    return request.app.state.readers.reader(caller)  # type: ignore[no-any-return]
+
+
+def _require_all_tenants(caller: Caller) -> None:
+    if caller.tenants is not None:
+        raise AccessDenied(403, "Only credentials of all tenants see this: it is about all of them.")
 
 
 CallerReader = Annotated[LedgerReader, Depends(_caller_reader)]
@@ -109,7 +125,11 @@ FleetReader = Annotated[LedgerReader, Depends(_fleet_reader)]
 """Parameter of a route on the whole fleet: `read:fleet`, of all tenants."""
 SqlReader = Annotated[LedgerReader, Depends(_sql_reader)]
 """Parameter of a route that takes SQL: `admin` of all tenants, or `read:tenant` of the caller's own."""
-_READERS = (_caller_reader, _money_reader, _fleet_reader, _sql_reader)
+ReferenceReader = Annotated[LedgerReader, Depends(_reference_reader)]
+"""Parameter of a route that lists reference data: `read:finance` or `write:reference`, of all tenants."""
+ReferenceEditor = Annotated[LedgerReader, Depends(_reference_editor)]
+"""Parameter of a route that changes reference data: `write:reference`, of all tenants."""
+_READERS = (_caller_reader, _money_reader, _fleet_reader, _sql_reader, _reference_reader, _reference_editor)
 
 
 def may_see_money(request: Request) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from contracts.callers import Caller
-from contracts.errors import AccessDenied, BadInput, Unavailable
+from contracts.errors import AccessDenied, BadInput, BadRows, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 _KINDS = {404: "not-found", 405: "method-not-allowed", 429: "too-many-questions", 503: "unavailable"}
@@ -80,9 +80,9 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)
-    return problem(
-        request.url.path, 422, "invalid-value", str(error), errors=[FieldError(field=error.field, detail=error.fix)]
-    )
+    rows = error.errors if isinstance(error, BadRows) else (error,)
+    errors = [FieldError(field=row.field, detail=row.fix) for row in rows]
+    return problem(request.url.path, 422, "invalid-value", str(error), errors=errors)
 
 
 def _invalid(request: Request, error: Exception) -> Response:

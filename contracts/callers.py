@@ -28,6 +28,8 @@ class Scope(StrEnum):
     """Events of usage, which share no energy."""
     SEND_REQUESTS = "send:requests"
     """Requests of models: they share the energy of a workload with others."""
+    WRITE_REFERENCE = "write:reference"
+    """Changes of tenants, prices, floors, weights and clusters; all of them are its to read, too."""
     ADMIN = "admin"
     """Reads what only administrators may."""
 
@@ -37,8 +39,8 @@ OWN = frozenset({Scope.READ_TENANT, Scope.SEND_USAGE})
 SEND = frozenset({Scope.SEND_USAGE, Scope.SEND_REQUESTS})
 OPERATOR, GATEWAY = "operator", "gateway"
 ROLES: Mapping[str, frozenset[Scope]] = MappingProxyType({
-    "admin": frozenset({Scope.READ_FLEET, Scope.READ_FINANCE, Scope.ADMIN}),
-    "finance": frozenset({Scope.READ_FINANCE}),
+    "admin": frozenset({Scope.READ_FLEET, Scope.READ_FINANCE, Scope.WRITE_REFERENCE, Scope.ADMIN}),
+    "finance": frozenset({Scope.READ_FINANCE, Scope.WRITE_REFERENCE}),
     "engineer": frozenset({Scope.READ_FLEET, Scope.READ_TENANT}),
     "viewer": frozenset({Scope.READ_FLEET}),
     "tenant": frozenset({Scope.READ_TENANT}),

@@ -15,6 +15,7 @@ from api.routes import (
     operations,
     page,
     reconciliation,
+    reference,
     requests,
     sessions,
     sql,
@@ -26,7 +27,7 @@ LEDGER_ROUTERS: tuple[LedgerRouter, ...] = (
         module.router
         for module in (
             chargeback, balance, fleet, latency, ledger, requests, explanation, usage, sessions, forecast, anomalies,
-            reconciliation, sql,
+            reconciliation, reference, sql,
         )
     ),
     operations.metrics_router,

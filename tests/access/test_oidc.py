@@ -20,7 +20,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from access.authenticator import MAX_TOKEN_CHARS, Authenticator
 from access.oidc import REFETCH_S, REFRESH_S, STALE_S, OidcVerifier
-from contracts.callers import Scope
+from contracts.callers import ROLES, Scope
 from contracts.errors import AccessDenied, BadSetting, Unavailable
 from contracts.settings import Settings
 from tests.support.http_server import Request, Response, serving
@@ -130,7 +130,7 @@ def test_claims_of_keycloak_entra_and_okta_by_their_settings(provider: Provider)
                  groups=["/tenants/acme", "/staff", "/tenants/globex"])  # fmt: skip
     assert keycloak.caller(sent).tenants == {"acme", "globex"}
     entra, _ = opened(provider)
-    assert entra.caller(token(provider, tenants=..., roles=["finance"])).scopes == {Scope.READ_FINANCE}
+    assert entra.caller(token(provider, tenants=..., roles=["finance"])).scopes == ROLES["finance"]
     okta, _ = opened(provider, oidc_roles_claim="groups", oidc_role_prefix="wattlog-")
     assert okta.caller(token(provider, tenants=..., groups=["Everyone", "wattlog-viewer"])).scopes == {Scope.READ_FLEET}
     assert okta.caller(token(provider, scp=["openid", "send:usage"])).scopes == {Scope.SEND_USAGE}

@@ -54,6 +54,7 @@ PATHS = [
     "/v1/ledger/{cluster}/{workload}/{window_start}/intervals",
     "/v1/receipts/{request_id}",
     "/v1/reconciliation",
+    "/v1/reference/{kind}",
     "/v1/requests",
     "/v1/sessions",
     "/v1/sessions/{session_id}",

@@ -14,7 +14,7 @@ from contracts.claims import MAX_TENANTS, ClaimNames, caller_of
 from contracts.errors import AccessDenied
 
 FLEET, FINANCE, TENANT = Scope.READ_FLEET, Scope.READ_FINANCE, Scope.READ_TENANT
-USAGE, REQUESTS, ADMIN = Scope.SEND_USAGE, Scope.SEND_REQUESTS, Scope.ADMIN
+USAGE, REQUESTS, WRITE, ADMIN = Scope.SEND_USAGE, Scope.SEND_REQUESTS, Scope.WRITE_REFERENCE, Scope.ADMIN
 READ, SEND = {FLEET, FINANCE, TENANT}, {USAGE, REQUESTS}
 
 
@@ -24,11 +24,11 @@ READ, SEND = {FLEET, FINANCE, TENANT}, {USAGE, REQUESTS}
         ({"tenant": "acme"}, {"acme"}, OWN),
         ({"role": "operator"}, None, set(Scope) - {TENANT}),
         ({"role": "gateway"}, None, SEND),
-        ({"role": "admin"}, None, {FLEET, FINANCE, ADMIN}),
+        ({"role": "admin"}, None, {FLEET, FINANCE, WRITE, ADMIN}),
         ({"role": "engineer"}, None, {FLEET}),
         ({"role": "viewer"}, None, {FLEET}),
-        ({"roles": ["finance", "viewer"]}, None, {FLEET, FINANCE}),
-        ({"roles": ["offline_access", "finance"]}, None, {FINANCE}),
+        ({"roles": ["finance", "viewer"]}, None, {FLEET, FINANCE, WRITE}),
+        ({"roles": ["offline_access", "finance"]}, None, {FINANCE, WRITE}),
         ({"tenant": "acme", "role": "engineer"}, {"acme"}, {FLEET, TENANT}),
         ({"tenants": ["acme", "globex"], "role": "tenant"}, {"acme", "globex"}, {TENANT}),
         ({"tenant": "acme", "tenants": ["globex"]}, {"acme", "globex"}, OWN),
@@ -120,7 +120,7 @@ def test_claims_are_read_at_configured_paths_with_their_prefixes() -> None:
         "scope": "read:fleet admin",
     }
     caller = caller_of(claims, names)
-    assert (caller.tenants, caller.scopes) == ({"acme", "globex"}, {FINANCE})
+    assert (caller.tenants, caller.scopes) == ({"acme", "globex"}, {FINANCE, WRITE})
     dotted = caller_of({"https://a.example/roles": ["viewer"]}, ClaimNames(roles="https://a.example/roles"))
     assert dotted.scopes == {FLEET}
 

@@ -22,7 +22,7 @@ from tests.api.conftest import LOOPBACK, TestClient
 from tests.api.test_auth import PAST, SECRET, token
 from warehouse.client import Warehouse
 
-PUBLIC, ROWS, MONEY, FLEET, SQL = "public", "rows", "money", "fleet", "sql"
+PUBLIC, ROWS, MONEY, FLEET, SQL, BOOKS, EDIT = "public", "rows", "money", "fleet", "sql", "books", "edit"
 NEEDS = {
     ("GET", "/healthz"): PUBLIC,
     ("GET", "/readyz"): PUBLIC,
@@ -42,6 +42,9 @@ NEEDS = {
     ("GET", "/v1/ledger"): ROWS,
     ("GET", "/v1/ledger/{cluster}/{workload}/{window_start}/intervals"): ROWS,
     ("GET", "/v1/reconciliation"): FLEET,
+    ("GET", "/v1/reference/{kind}"): BOOKS,
+    ("GET", "/v1/reference/{kind}?tenant=acme"): BOOKS,
+    ("POST", "/v1/reference/{kind}"): EDIT,
     ("GET", "/v1/requests"): ROWS,
     ("GET", "/v1/sessions"): ROWS,
     ("GET", "/v1/sessions/{session_id}"): MONEY,
@@ -49,13 +52,14 @@ NEEDS = {
     ("POST", "/v1/sql"): SQL,
     ("GET", "/v1/usage"): MONEY,
 }
-"""What each route shows: figures of tenants without money, with money, the whole fleet, or what SQL asks of rows."""
+"""What each route shows: figures of tenants without money, with money, the whole fleet, or what SQL asks of rows;
+reference data, and changes of it."""
 ALL, BOTH, ONE = {"acme", "globex", "initech"}, {"acme", "globex"}, {"acme"}
 
 TOKENS = {
-    "operator": ({"role": "operator"}, {ROWS, MONEY, FLEET, SQL}, ALL),
-    "admin": ({"role": "admin"}, {ROWS, MONEY, FLEET, SQL}, ALL),
-    "finance": ({"role": "finance"}, {ROWS, MONEY}, ALL),
+    "operator": ({"role": "operator"}, {ROWS, MONEY, FLEET, SQL, BOOKS, EDIT}, ALL),
+    "admin": ({"role": "admin"}, {ROWS, MONEY, FLEET, SQL, BOOKS, EDIT}, ALL),
+    "finance": ({"role": "finance"}, {ROWS, MONEY, BOOKS, EDIT}, ALL),
     "engineer": ({"roles": ["engineer"]}, {ROWS, FLEET}, ALL),
     "viewer": ({"role": "viewer"}, {ROWS, FLEET}, ALL),
     "gateway": ({"role": "gateway"}, set(), set()),
@@ -76,7 +80,7 @@ TOKENS = {
 
 KEYS = {
     "viewer": (["read:fleet"], None, {ROWS, FLEET}, ALL),
-    "finance": (["read:finance"], None, {ROWS, MONEY}, ALL),
+    "finance": (["read:finance"], None, {ROWS, MONEY, BOOKS}, ALL),
     "lead": (["read:tenant"], ["acme", "globex"], {ROWS, MONEY, SQL}, BOTH),
     "gateway": (["send:usage", "send:requests"], None, set(), set()),
     "usage": (["send:usage"], ["acme"], set(), set()),
@@ -225,4 +229,4 @@ def test_refusals_and_exports_are_in_the_audit_log_without_credentials(books: Wa
 def test_an_open_api_serves_every_route_on_loopback(books: Warehouse, tmp_path: Path) -> None:
     settings = Settings(audit_log=tmp_path / "audit.jsonl")
     with TestClient(create_app(books, settings), base_url=LOOPBACK) as client:
-        WalkedApi(client, {}, tmp_path).check({}, {ROWS, MONEY, FLEET, SQL}, ALL)
+        WalkedApi(client, {}, tmp_path).check({}, {ROWS, MONEY, FLEET, SQL, BOOKS, EDIT}, ALL)
