@@ -48,6 +48,7 @@ def print_report(audit: Audit, *, strict: bool) -> None:
     _partitions(out, audit, "red")
     _late(out, audit)
     _names(out, audit, "red" if strict else "yellow")
+    _same_calls(out, audit, "red" if strict else "yellow")
 
 
 def _coverage(audit: Audit) -> str:
@@ -269,6 +270,19 @@ def _names(out: Console, audit: Audit, style: str) -> None:
             out, style, audit.workloads_without_gpu, audit.names_apart,
             lambda w: f"{sentence(w)} ({counted(w.tokens, 'token')}, {counted(w.requests, 'request')})\n"
             + indent(w.join, "    "),
+        )  # fmt: skip
+
+
+def _same_calls(out: Console, audit: Audit, style: str) -> None:
+    """Print pairs of senders that report the same calls, and what stops each."""
+    from warehouse.audit.same_calls import same_calls_sentence
+
+    if audit.senders_twice:
+        pairs = counted(audit.senders_twice, "pair")
+        out.print(f"{pairs} of senders with the same calls: their tokens count twice", style=style)
+        _print_list(
+            out, style, audit.senders_twice, audit.same_calls,
+            lambda s: f"{same_calls_sentence(s)}\n" + indent(s.stop, "    "),
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from contracts import topics
 from contracts.codec import decode
 from contracts.errors import BadEvent, Unavailable, WattlogError
 from contracts.settings import Settings
-from contracts.units import counted
+from contracts.units import MS_PER_DAY, EpochMs, counted
 from producers import registry
 from producers.api import Kind, NotHere
 from producers.common.time_limit import TimeLimit
@@ -29,11 +29,12 @@ from streams import kafka_admin
 from streams.consumer_group import usage_group
 from warehouse.audit.conservation import audit
 from warehouse.audit.names import recent_names_apart, sentence
+from warehouse.audit.same_calls import same_calls, same_calls_sentence
 from warehouse.audit.unnamed_tenants import HINT, recent_unnamed_tenants, unnamed_sentence
 from warehouse.client import Warehouse
 from warehouse.dsn import IN_USE
 from warehouse.migrate import pending
-from warehouse.periods import newest
+from warehouse.periods import Period, newest
 from warehouse.reader import operator_reader
 from warehouse.reference_data.prices import list_prices
 
@@ -224,6 +225,7 @@ def _warehouse(settings: Settings, limit_s: float) -> Iterator[Finding]:
         yield _prices(warehouse)
         yield from _names(warehouse)
         yield from _tenants(warehouse)
+        yield from _senders(warehouse)
         yield _ledger(warehouse, settings)
 
 
@@ -268,6 +270,15 @@ def _tenants(warehouse: Warehouse) -> Iterator[Finding]:
     final_end = newest(reader).final_end
     for unnamed in (recent_unnamed_tenants(reader, final_end) if final_end else [])[:MAX_NAMES]:
         yield Finding("tenants", "note", unnamed_sentence(unnamed, "in a day"), HINT)
+
+
+def _senders(warehouse: Warehouse) -> Iterator[Finding]:
+    """Check that no two senders reported the same calls in the ledger's last day."""
+    reader = operator_reader(warehouse)
+    if final_end := newest(reader).final_end:
+        day = Period(EpochMs(max(final_end - MS_PER_DAY, 0)), EpochMs(final_end))
+        for finding in same_calls(reader, day)[:MAX_NAMES]:
+            yield Finding("senders", "failed", same_calls_sentence(finding), finding.stop)
 
 
 def _ledger(warehouse: Warehouse, settings: Settings) -> Finding:

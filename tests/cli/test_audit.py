@@ -8,6 +8,7 @@ from cli import audit_report
 from warehouse.audit.findings import (
     GpuCoverage,
     GpuGap,
+    SameCalls,
     SequenceGap,
     SilentProducer,
     SplitWorkload,
@@ -131,6 +132,18 @@ def test_senders_without_calls_are_listed_and_are_no_finding(capsys: pytest.Capt
     assert "1 source without calls at the end: they send only when there are calls, so that is no finding" in out
     assert "requests-tokens://eu/gw/chat on wattlog.tokens.v1: its last call was at 2024-01-01T00:00:00.000Z" in out
     assert audit_report.exit_status(report, strict=True) == 0
+
+
+def test_the_same_calls_from_two_senders_are_named_with_what_stops_each(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = SameCalls(
+        calls=80, cluster="eu", workload="chat", first="litellm", second="otel (shop)", of_first=120, of_second=80,
+        stop="# keep one of them\n# without otel: ...",
+    )  # fmt: skip
+    report = Audit(senders_twice=1, same_calls=[pair])
+    out = printed(capsys, report)
+    assert "1 pair of senders with the same calls: their tokens count twice" in out
+    assert "litellm and otel (shop): about 80 calls (120 and 80 in all)" in out and "    # without otel: ...\n" in out
+    assert audit_report.exit_status(report, strict=True) == 3
 
 
 def test_names_are_never_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from warehouse.audit.evidence import Evidence
 from warehouse.audit.findings import LateRestatement, SplitWorkload, StrayWindow, UnbalancedWindow
 from warehouse.audit.names import names_apart
 from warehouse.audit.report import WORST, Audit, Equation, KeptRequests
+from warehouse.audit.same_calls import same_calls
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 
@@ -100,6 +101,8 @@ def audit(
     check_producers(result, reader, start, end, WORST)
     apart = names_apart(reader, Period(EpochMs(start), EpochMs(end)))
     result.workloads_without_gpu, result.names_apart = len(apart), apart[:WORST]
+    same = same_calls(reader, Period(EpochMs(start), EpochMs(end)))
+    result.senders_twice, result.same_calls = len(same), same[:WORST]
     split = reader.ask("audit/partitions", settings=_BOUNDED, start_ms=start, end_ms=end, limit=MAX_SPLIT)
     result.workloads_split, result.split_workloads = len(split), [SplitWorkload(**row) for row in split[:WORST]]
     if max_age_ms is not None:

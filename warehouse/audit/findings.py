@@ -195,3 +195,20 @@ class WorkloadWithoutGpu:
     met: bool = False
     hours_apart: int = 0
     apart: list[HoursApart] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SameCalls:
+    """Calls of a workload that two senders report, about `calls` of `of_first` and `of_second`: they count twice.
+
+    A sender is named with the application that its calls name. `stop` says what stops each of them.
+    """
+
+    calls: int
+    cluster: str
+    workload: str
+    first: str
+    second: str
+    of_first: int
+    of_second: int
+    stop: str

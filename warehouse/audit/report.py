@@ -13,6 +13,7 @@ from warehouse.audit.findings import (
     GpuGap,
     LateRestatement,
     NodeWithoutHost,
+    SameCalls,
     SequenceGap,
     SilentNode,
     SilentProducer,
@@ -95,6 +96,7 @@ class Audit:
     their saying nothing is no finding.
 
     `workloads_without_gpu` have requests and no measured energy in the whole period (`warehouse.audit.names`).
+    `senders_twice` counts pairs of senders that report the same calls (`warehouse.audit.same_calls`).
     `workloads_split` have facts from several partitions of the log in one hour: some of their rows replaced others.
     `windows_restated_late` changed by requests that were stored longer than `max_age_ms` after them. They make no audit
     fail, and requests that are no longer stored name none.
@@ -156,6 +158,7 @@ class Audit:
     nodes_counted_twice: int = 0
     nodes_without_host: int = 0
     workloads_without_gpu: int = 0
+    senders_twice: int = 0
     workloads_split: int = 0
     windows_restated_late: int = 0
     first_window: Time | None = None
@@ -175,6 +178,7 @@ class Audit:
     double_counts: list[DoubleCount] = field(default_factory=list)
     without_host: list[NodeWithoutHost] = field(default_factory=list)
     names_apart: list[WorkloadWithoutGpu] = field(default_factory=list)
+    same_calls: list[SameCalls] = field(default_factory=list)
     split_workloads: list[SplitWorkload] = field(default_factory=list)
     late_restatements: list[LateRestatement] = field(default_factory=list)
 
@@ -218,12 +222,14 @@ class Audit:
         No node lacks the host's or wall's energy that others of its cluster have.
 
         Every GPU, host and meter at the wall is measured from its first to its last window, every GPU was in a
-        workload, and no producer, node or cluster fell silent. No workload had tokens and no GPU.
+        workload, and no producer, node or cluster fell silent. No workload had tokens and no GPU, and no two
+        senders reported the same calls.
         """
         missing = self.uncovered_ms or self.estimated_ms or self.gpus_unbound
         meters = self.meters_uncovered_ms or self.meters_with_estimates or self.nodes_counted_twice
         nodes = self.nodes_silent or self.nodes_without_host
-        return self.ok and not (missing or meters or nodes or self.silent_producers or self.workloads_without_gpu)
+        senders = self.silent_producers or self.senders_twice
+        return self.ok and not (missing or meters or nodes or senders or self.workloads_without_gpu)
 
     @property
     def parts(self) -> dict[Boundary, Equation]:
