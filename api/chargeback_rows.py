@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts.boundary import Boundary
+from warehouse.chargeback import token_kinds
 from warehouse.chargeback.dimensions import DIMENSIONS
 from warehouse.results import ChargebackRow
 
@@ -13,9 +14,15 @@ ALL = "all"
 """Boundary of a row in CSV where none was asked for: all that was measured."""
 
 
-def chargeback_columns(names: Sequence[str]) -> list[str]:
+def hidden_fields(names: Sequence[str], *, per_million: bool = False) -> set[str]:
+    """Return the fields that rows grouped by `names` do not show: other groups, and those per million unless asked."""
+    return (set(DIMENSIONS) - set(names)) | (set() if per_million else set(token_kinds.FIELDS))
+
+
+def chargeback_columns(names: Sequence[str], *, per_million: bool = False) -> list[str]:
     """Return the CSV columns of rows grouped by `names`: groups, measures, boundary."""
-    measures = [name for name in ChargebackRow.__dataclass_fields__ if name not in DIMENSIONS]
+    hidden = hidden_fields([], per_million=per_million)
+    measures = [name for name in ChargebackRow.__dataclass_fields__ if name not in hidden]
     return [*dict.fromkeys(names), *measures, "boundary"]
 
 

@@ -107,6 +107,13 @@ Cluster = Annotated[str | None, Query(**NAME, description="Only this cluster.", 
 Workload = Annotated[str | None, Query(**NAME, description="Only this workload.", examples=["chat"])]
 Model = Annotated[str | None, Query(**NAME, description="Only this model.", examples=["llama-70b"])]
 
+PerMillion = Annotated[
+    bool,
+    Query(
+        description="Add joules, grams and money per 1,000,000 tokens by kind: input, cached, output. "
+        "Reads every window of the period."
+    ),
+]
 RequestedBoundary = Annotated[
     Boundary | None,
     Query(

@@ -20,6 +20,7 @@ from cli.options import (
     Json,
     Limit,
     PeriodName,
+    PerMillion,
     Tenant,
     TimeZone,
     To,
@@ -45,6 +46,7 @@ def chargeback(
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: BoundaryName = None,
+    per_million: PerMillion = False,
     limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
@@ -67,10 +69,12 @@ def chargeback(
         blocks: Blocks | None = None
         if limit is not None or chosen is Format.TABLE or not names:
             page, total = chargeback_queries.chargeback_and_total(
-                reader, resolved, names, filter_, PageRequest(limit or 1_000)
+                reader, resolved, names, filter_, PageRequest(limit or 1_000), per_million=per_million
             )
         else:
-            blocks = stack.enter_context(chargeback_queries.chargeback_blocks(reader, resolved, names, filter_))
+            blocks = stack.enter_context(
+                chargeback_queries.chargeback_blocks(reader, resolved, names, filter_, per_million=per_million)
+            )
             page, total = Page([]), blocks[0]
         if not (total.energy_uj or total.requests or total.tokens):
             check_names(reader, filter_)
@@ -83,6 +87,7 @@ def chargeback(
             period=resolved,
             held=held,
             boundary=boundary,
+            per_million=per_million,
             outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
             total=total,
         )

@@ -20,6 +20,7 @@ from cli.options import (
     Json,
     Limit,
     PeriodName,
+    PerMillion,
     Tenant,
     TimeZone,
     To,
@@ -43,6 +44,7 @@ def efficiency(
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: BoundaryName = None,
+    per_million: PerMillion = False,
     limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
@@ -66,10 +68,14 @@ def efficiency(
         blocks: Blocks | None = None
         chargeback_queries.check_bucket(bucket)
         if limit is not None or chosen is Format.TABLE:
-            page = chargeback_queries.efficiency(reader, resolved, bucket, groups, filter_, PageRequest(limit or 1_000))
+            page = chargeback_queries.efficiency(
+                reader, resolved, bucket, groups, filter_, PageRequest(limit or 1_000), per_million=per_million
+            )
         else:
             blocks = stack.enter_context(
-                chargeback_queries.chargeback_blocks(reader, resolved, [bucket, *groups], filter_)
+                chargeback_queries.chargeback_blocks(
+                    reader, resolved, [bucket, *groups], filter_, per_million=per_million
+                )
             )
             page = Page([])
         sums = blocks[0] if blocks else None
@@ -84,6 +90,7 @@ def efficiency(
             period=resolved,
             held=held,
             boundary=boundary,
+            per_million=per_million,
             outside=chargeback_queries.clusters_outside(reader, resolved, filter_),
         )
         note_nodes_without_host(reader, resolved, cluster, [blocks[0]] if blocks else page.rows)

@@ -31,6 +31,20 @@ _MEASURES = (
     Column("cost", "cost", decimals(6)),
     text_column("currency", ""),
 )
+_PER_MILLION = (
+    Column("tokens", "tokens", integer),
+    *(
+        Column(f"{field}_per_million_{kind}", f"{name} {kind}", format_)
+        for field, name, format_ in (
+            ("joules", "J/1M", figures),
+            ("gco2", "g/1M", figures),
+            ("cost", "cost/1M", decimals(6)),
+        )
+        for kind in ("input", "cached", "output")
+    ),
+    text_column("currency", ""),
+)
+"""Columns in place of the measures where figures per 1,000,000 tokens are asked for."""
 _UNMETERED = (
     Column("unmetered_tokens", "unmetered tokens", integer),
     Column("unmetered_requests", "unmetered requests", integer),
@@ -48,6 +62,7 @@ def print_grouped_rows(
     held: Mapping[str, Any],
     boundary: Boundary | None,
     outside: Outside,
+    per_million: bool = False,
     total: ChargebackRow | None = None,
     blocks: Blocks | None = None,
 ) -> None:
@@ -55,14 +70,14 @@ def print_grouped_rows(
 
     With `blocks`, every row in place of the page: CSV as they are read, JSON of at most MAX_JSON_ROWS.
     """
-    from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
+    from api.chargeback_rows import chargeback_columns, chargeback_csv_rows, hidden_fields
     from api.serialization import plain, plain_rows
-    from warehouse.chargeback.chargeback_queries import DIMENSIONS
 
-    hidden = set(DIMENSIONS) - set(names)
+    hidden = hidden_fields(names, per_million=per_million)
+    csv_columns = chargeback_columns(names, per_million=per_million)
     if blocks is not None and format_ is Format.CSV:
         parts = (chargeback_csv_rows(plain_rows(rows, exclude=hidden), boundary) for rows in blocks[1])
-        print_csv(chain.from_iterable(parts), chargeback_columns(names))
+        print_csv(chain.from_iterable(parts), csv_columns)
         _print_notes([blocks[0]], [blocks[0]], boundary, outside, mixed=blocks[0].mixed_currencies)
         return
     if blocks is not None:
@@ -70,7 +85,7 @@ def print_grouped_rows(
     simulated = any(row.simulated for row in page.rows)
     all_rows = [*page.rows, *([total] if total else [])]
     unmetered = [column for column in _UNMETERED if any(getattr(row, column.field) for row in all_rows)]
-    total_row = None if total is None else plain(total, exclude=set(DIMENSIONS))
+    total_row = None if total is None else plain(total, exclude=hidden_fields([], per_million=per_million))
     envelope: dict[str, Any] = {"period": plain(period), **held, "simulated": simulated}
     if boundary is not None:
         envelope |= {"boundary": boundary, **plain(outside)}
@@ -81,8 +96,12 @@ def print_grouped_rows(
         format_,
         rows,
         title=f"{title}, {period}",
-        columns=[*(text_column(name, name) for name in names), *_MEASURES, *unmetered],
-        csv_columns=chargeback_columns(names),
+        columns=[
+            *(text_column(name, name) for name in names),
+            *(_PER_MILLION if per_million else _MEASURES),
+            *unmetered,
+        ],
+        csv_columns=csv_columns,
         simulated=simulated,
         envelope=envelope,
         next_=page.next,
@@ -102,6 +121,7 @@ def _print_notes(
     note_clusters_outside(boundary, outside)
     _note_missing_prices(rows)
     _note_unmetered(sums)
+    _note_kinds(sums)
     if mixed:
         note("Clusters are priced in several currencies, which do not add up: try --by cluster.")
 
@@ -131,6 +151,16 @@ def _note_unmetered(rows: list[ChargebackRow]) -> None:
             f"{of_all} have no measured energy: cost is open and in no sum, and J/token is of the "
             "others. `wattlog doctor` names the workloads."
         )
+
+
+def _note_kinds(rows: list[ChargebackRow]) -> None:
+    """Say which energy is in no figure per 1,000,000 tokens; rows have it where those were asked for."""
+    without_uj = sum(row.energy_without_kind_uj or 0 for row in rows)
+    if without_uj:
+        of_all = f"{without_uj / 3.6e12:,.3f} of {sum(row.energy_uj for row in rows) / 3.6e12:,.3f} kWh"
+        note(f"{of_all} belong to no kind of token (idle time, images, hosts) and are in no figure per million.")
+    for reason in sorted({row.kinds_unknown for row in rows if row.kinds_unknown}):
+        note(f"Figures per million are open: {reason}.")
 
 
 def _note_missing_prices(rows: list[ChargebackRow]) -> None:

@@ -61,6 +61,12 @@ Limit = Annotated[
     int | None,
     typer.Option(min=1, max=10_000, help="Maximum number of rows.", show_default="1000 of a table, else all"),
 ]
+PerMillion = Annotated[
+    bool,
+    typer.Option(
+        "--per-million", help="Joules, grams and money per 1,000,000 tokens by kind. Reads every window: slower."
+    ),
+]
 Frequency = Annotated[str, typer.Option(help="Length of a step: day or hour.")]
 
 

@@ -90,6 +90,10 @@ class ChargebackRow(Measures):
 
     `host_uj` and `wall_uj` are the parts of `energy_uj` that were measured at hosts and at the wall; the rest is GPUs'.
     `unmetered_tokens` and `unmetered_requests` are those without measured energy: energy and money are of the others.
+
+    Where `per_million` was asked for, the quotients are per 1,000,000 tokens of a kind with measured energy: input
+    (computed prompt), cached (prompt), output (completion). They are null without such tokens, and where
+    `kinds_unknown` says why. `energy_without_kind_uj` is in none of them.
     """
 
     missing_prices: list[MissingPrice] = field(default_factory=list)
@@ -98,6 +102,17 @@ class ChargebackRow(Measures):
     unmetered_requests: int = 0
     host_uj: int = 0
     wall_uj: int = 0
+    joules_per_million_input: float | None = None
+    joules_per_million_cached: float | None = None
+    joules_per_million_output: float | None = None
+    gco2_per_million_input: Amount | None = None
+    gco2_per_million_cached: Amount | None = None
+    gco2_per_million_output: Amount | None = None
+    cost_per_million_input: Amount | None = None
+    cost_per_million_cached: Amount | None = None
+    cost_per_million_output: Amount | None = None
+    energy_without_kind_uj: int | None = None
+    kinds_unknown: str | None = None
     tenant: str | None = None
     team: str | None = None
     cost_centre: str | None = None
@@ -149,6 +164,39 @@ class FleetRow:
     unallocated_ratio: float
     method: str
     simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FleetGroup:
+    """GPUs, hosts and meters at the wall of one group. Only the dimensions that it is grouped by are set.
+
+    `gpus` counts each GPU once, by its id. Ratios are as in `FleetRow`. Where the fleet is compared, `other_...` are
+    the figures of the other period or cluster, and `energy_change_ratio` is energy over theirs, less 1.
+    """
+
+    gpus: int
+    energy_uj: int
+    gpu_seconds: float
+    mean_w: float | None
+    utilisation_ratio: float | None
+    idle_ratio: float | None
+    unallocated_ratio: float
+    method: str
+    simulated: bool
+    other_gpus: int | None = None
+    other_energy_uj: int | None = None
+    other_gpu_seconds: float | None = None
+    other_mean_w: float | None = None
+    other_utilisation_ratio: float | None = None
+    other_idle_ratio: float | None = None
+    energy_change_ratio: float | None = None
+    cluster: str | None = None
+    node: str | None = None
+    hardware: str | None = None
+    model: str | None = None
+    hour: str | None = None
+    day: str | None = None
+    month: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

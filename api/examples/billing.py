@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
+from api.chargeback_rows import chargeback_columns, chargeback_csv_rows, hidden_fields
 from api.examples.common import OCTOBER, rows_response, token_counts
 from api.serialization import plain_rows, to_csv
 from warehouse.chargeback.chargeback_queries import DIMENSIONS
@@ -41,7 +41,7 @@ _HOUR = ChargebackRow(
 
 
 def _without(row: ChargebackRow, *names: str) -> list[dict[str, Any]]:
-    return plain_rows([row], exclude=set(DIMENSIONS) - set(names))
+    return plain_rows([row], exclude=hidden_fields(names))
 
 
 _BY_TENANT, _BY_HOUR = _without(_ROW, "tenant"), _without(_HOUR, "hour", "model")

@@ -10,13 +10,14 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 
 from api.auth import CallerReader, LedgerRouter, MoneyReader, may_see_money
-from api.chargeback_rows import chargeback_columns, chargeback_csv_rows
+from api.chargeback_rows import chargeback_columns, chargeback_csv_rows, hidden_fields
 from api.examples import billing as examples
 from api.exports import spooled_export
 from api.params import (
     Cluster,
     CoveredPeriod,
     Dimensions,
+    PerMillion,
     RequestedBoundary,
     RequestedFormat,
     RequestedPage,
@@ -26,8 +27,7 @@ from api.params import (
 from api.response_models import ChargebackResponse, EfficiencyResponse, documented
 from api.serialization import Format, link_headers, plain, plain_rows, respond, wants_csv
 from contracts.boundary import Boundary
-from warehouse.chargeback import chargeback_queries
-from warehouse.chargeback.dimensions import DIMENSIONS
+from warehouse.chargeback import chargeback_queries, token_kinds
 from warehouse.cursors import Page
 from warehouse.filters import Filter
 from warehouse.ledger.known_names import check_names
@@ -48,6 +48,7 @@ def chargeback(
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: RequestedBoundary = None,
+    per_million: PerMillion = False,
     format_: RequestedFormat = None,
 ) -> Response:
     """Energy, tokens, J/token, kWh, cost and gCO2eq by any dimensions: tenant, team, cost centre, cluster, workload,
@@ -55,8 +56,10 @@ def chargeback(
     `total` exactly."""
     names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
     if page_request.is_whole and wants_csv(request, format_):
-        return _respond_whole(request, reader, period, names, filter_)
-    page, total = chargeback_queries.chargeback_and_total(reader, period, names, filter_, page_request)
+        return _respond_whole(request, reader, period, names, filter_, per_million=per_million)
+    page, total = chargeback_queries.chargeback_and_total(
+        reader, period, names, filter_, page_request, per_million=per_million
+    )
     if not page.rows and not page_request.cursor:
         check_names(reader, filter_)
     return _respond_grouped(
@@ -67,7 +70,8 @@ def chargeback(
         period,
         simulated=total.simulated,
         boundary=boundary,
-        total=plain(total, exclude=DIMENSIONS),
+        per_million=per_million,
+        total=plain(total, exclude=hidden_fields([], per_million=per_million)),
         **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
 
@@ -83,16 +87,17 @@ def efficiency(
     tenant: Tenant = None,
     cluster: Cluster = None,
     boundary: RequestedBoundary = None,
+    per_million: PerMillion = False,
     format_: RequestedFormat = None,
 ) -> Response:
     """J/token over time: per prompt and completion token, and per completion token alone. A caller who may not see
     money gets null for `cost`, and `withheld` says so."""
     groups = [name for name in split_names(by) if name != bucket]
     filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
-    withheld = [] if may_see_money(request) else ["cost"]
+    withheld = [] if may_see_money(request) else ["cost", *(token_kinds.MONEY_FIELDS if per_million else ())]
     if page_request.is_whole and wants_csv(request, format_):
-        return _respond_whole(request, reader, period, [bucket, *groups], filter_, withheld)
-    page = chargeback_queries.efficiency(reader, period, bucket, groups, filter_, page_request)
+        return _respond_whole(request, reader, period, [bucket, *groups], filter_, withheld, per_million=per_million)
+    page = chargeback_queries.efficiency(reader, period, bucket, groups, filter_, page_request, per_million=per_million)
     if not page.rows and not page_request.cursor:
         check_names(reader, filter_)
     page = Page(_without(withheld, page.rows), page.next)
@@ -104,6 +109,7 @@ def efficiency(
         period,
         simulated=any(row.simulated for row in page.rows),
         boundary=boundary,
+        per_million=per_million,
         withheld=withheld,
         **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
@@ -122,17 +128,23 @@ def _respond_whole(
     names: list[str],
     filter_: Filter,
     withheld: Sequence[str] = (),
+    *,
+    per_million: bool,
 ) -> Response:
     """Respond with every row as CSV."""
-    hidden = set(DIMENSIONS) - set(names)
+    hidden = hidden_fields(names, per_million=per_million)
+    columns = chargeback_columns(names, per_million=per_million)
 
     def flat(rows: list[ChargebackRow]) -> list[dict[str, Any]]:
         return chargeback_csv_rows(plain_rows(_without(withheld, rows), exclude=hidden), filter_.boundary)
 
-    with chargeback_queries.chargeback_blocks(reader, period, names, filter_) as (total, blocks):
+    with chargeback_queries.chargeback_blocks(reader, period, names, filter_, per_million=per_million) as (
+        total,
+        blocks,
+    ):
         if not (total.energy_uj or total.requests or total.tokens):
             check_names(reader, filter_)
-        return spooled_export(request, map(flat, blocks), chargeback_columns(names), link_headers(request, None))
+        return spooled_export(request, map(flat, blocks), columns, link_headers(request, None))
 
 
 def _respond_grouped(
@@ -144,15 +156,16 @@ def _respond_grouped(
     *,
     simulated: bool,
     boundary: Boundary | None,
+    per_million: bool,
     **envelope: Any,
 ) -> Response:
     """Respond with the rows' measures and the dimensions that they are grouped by."""
-    rows = plain_rows(page.rows, exclude=set(DIMENSIONS) - set(names))
+    rows = plain_rows(page.rows, exclude=hidden_fields(names, per_million=per_million))
     return respond(
         request,
         format_,
         rows,
-        chargeback_columns(names),
+        chargeback_columns(names, per_million=per_million),
         csv_pages=iter([chargeback_csv_rows(rows, boundary)]),
         next_=page.next,
         period=plain(period),

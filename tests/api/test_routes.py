@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from contracts.units import epoch_ms
+from tests.api.test_auth import SECRET, token
 from tests.support import seeded_ledger as seed
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse
@@ -127,6 +128,46 @@ def test_efficiency_is_over_time(client: TestClient) -> None:
         ("2026-10-31T23:00:00Z", "coder-32b"),
     ]
     assert all(r["joules_per_token"] for r in rows if r["model"])
+
+
+def test_figures_per_million_tokens_are_in_bills_and_efficiency_where_asked_for(client: TestClient) -> None:
+    field = "cost_per_million_output"
+    bill = client.get("/v1/chargeback?cluster=eu-1&period=latest-day&per_million=true").json()
+    assert {row["tenant"]: row[field] is not None for row in bill["rows"]} == {
+        "__unallocated__": False, "acme": True, "globex": True,
+    }  # fmt: skip
+    assert bill["total"]["joules_per_million_cached"] == 0
+    header = client.get("/v1/efficiency?per_million=true&format=csv&limit=1").text.splitlines()[0]
+    assert field in header.split(",")
+    for plain in (
+        client.get("/v1/chargeback"),
+        client.get("/v1/efficiency?limit=1"),
+        client.get("/v1/chargeback?format=csv"),
+    ):
+        assert "per_million" not in plain.text
+
+
+def test_figures_of_money_per_million_are_withheld_with_the_cost(open_api: Callable[..., TestClient]) -> None:
+    locked = open_api(api_jwt_key=SECRET)
+    body = locked.get("/v1/efficiency?per_million=true&limit=5", headers=token(role="viewer")).json()
+    assert {"cost", "cost_per_million_input", "cost_per_million_cached", "cost_per_million_output"} == set(
+        body["withheld"]
+    )
+    assert all(row["cost_per_million_output"] is None for row in body["rows"])
+    assert any(row["joules_per_million_output"] for row in body["rows"])
+
+
+def test_the_fleet_is_grouped_over_time_and_compared(client: TestClient) -> None:
+    by_cluster = client.get("/v1/fleet?by=cluster,hardware&period=latest-day").json()
+    assert [(row["cluster"], row["gpus"]) for row in by_cluster["rows"]] == [("eu-1", 2), ("eu-1", 3), ("sim-1", 2)]
+    assert by_cluster["total"]["gpus"] == 7 and "node" not in by_cluster["rows"][0]
+    days = client.get("/v1/fleet?bucket=day&cluster=eu-1&format=csv").text.splitlines()
+    assert days[0].startswith("day,gpus,energy_uj") and days[1].startswith("2026-10-31,5,")
+    compared = client.get("/v1/fleet?compare=sim-1&cluster=eu-1&by=hardware&period=latest-day").json()
+    assert {row["hardware"]: row["other_gpus"] for row in compared["rows"]} == {"A100": 0, "B200": 2, "H100": 0}
+    for query, field in (("by=nodes", "by"), ("by=node,model", "by"), ("bucket=day&compare=all", "bucket")):
+        answer = client.get(f"/v1/fleet?{query}")
+        assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == field, query
 
 
 def test_fleet_requests_latest_and_explain_have_answers(client: TestClient) -> None:

@@ -174,6 +174,33 @@ def test_explain_walks_from_money_to_the_gpus(run: Run) -> None:
     assert "SIMULATED" in run("explain", "initech").stdout
 
 
+def test_figures_per_million_tokens_take_the_place_of_totals(run: Run) -> None:
+    result = run("chargeback", "--per-million", "--period", "latest-day", "--cluster", "eu-1")
+    assert "J/1M input" in result.stdout and "cost/1M output" in result.stdout
+    assert "kWh belong to no kind of token" in result.stderr
+    rows = json.loads(run("efficiency", "--per-million", "--period", "latest-day", "--json").stdout)["rows"]
+    assert any(row["joules_per_million_output"] for row in rows)
+
+
+def test_the_fleet_by_groups_ends_with_a_total_that_counts_each_gpu_once(run: Run) -> None:
+    result = run("fleet", "--by", "cluster", "--period", "latest-day", "--json")
+    answer = json.loads(result.stdout)
+    assert {row["cluster"]: row["gpus"] for row in answer["rows"]} == {"eu-1": 5, "sim-1": 2}
+    assert answer["total"]["gpus"] == 7
+    table = run("fleet", "--compare", "2026-09", "--by", "model").stdout
+    assert "compared with 2026-09" in table and "change %" in table and "total" in table
+    assert run("fleet", "--by", "nodes").exit_code == 2
+
+
+def test_sql_asks_saved_questions_by_name(run: Run) -> None:
+    assert "month_over_month" in run("sql", "--saved", "list").stdout
+    rows = json.loads(run("sql", "--saved", "cache_hit_share", "--json").stdout)
+    counts = {"prompt_tokens": 928515, "cached_tokens": 185417, "cached_percent": 20.0}
+    assert rows[0] == {"tenant": "acme", "model": "coder-32b", **counts}
+    for refused in (("sql",), ("sql", "SELECT 1", "--saved", "failures"), ("sql", "--saved", "failure")):
+        assert run(*refused).exit_code == 2
+
+
 def test_sql_prints_a_table_csv_and_json(run: Run) -> None:
     question = "SELECT tenant, count() AS n FROM ledger FINAL WHERE cluster = 'eu-1' GROUP BY tenant ORDER BY tenant"
     assert json.loads(run("sql", question, "--json").stdout)[0] == {"tenant": "__unallocated__", "n": 720}

@@ -26,6 +26,8 @@ BOUNDED = {
     "warehouse/ledger/explain_energy.sql": "one window",
     "warehouse/ledger/explain_rows.sql": "one window",
     "warehouse/ledger/fleet.sql": "sums of 128 bits within; its outer sums are of those",
+    "warehouse/ledger/fleet_groups.sql": "sums of 128 bits within; its outer sums are of those",
+    "warehouse/ledger/fleet_models.sql": "sums of 128 bits within; its outer sums are of those",
     "warehouse/ledger/requests.sql": "one request",
     "warehouse/usage/session_energy.sql": "one session by hour",
     "warehouse/usage/sessions.sql": "its outer sums are of 128 bits",

@@ -12,7 +12,8 @@
 -- `..._units`, whose unit is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by
 -- largest remainder over the whole answer, so that its rows sum to its rounded total exactly.
 --
--- The charges `c` are rows of the ledger, or of its days or hours (warehouse/chargeback/rollups.py).
+-- The charges `c` are rows of the ledger, or of its days or hours (warehouse/chargeback/rollups.py). With tokens by kind,
+-- they are windows (kind_rows.sql), and what begins with `kind_` is of those (warehouse/chargeback/token_kinds.py).
 --
 -- Few levels and few joins, on purpose: for a month's bill, the engine spends half of its time on analysing this text.
 WITH
@@ -42,6 +43,7 @@ WITH
             sumIf(c.prompt_tokens + c.completion_tokens, c.method = 3) AS unmetered_tokens,
             sumIf(c.completion_tokens, c.method = 3) AS unmetered_completion_tokens,
             sumIf(c.requests, c.method = 3) AS unmetered_requests
+            $kind_sums
         FROM
         (
 $charges
@@ -95,6 +97,7 @@ $charges
             sum(pue_nano_uj) AS facility_nano_uj,
             sum(pue_nano_uj * p.tariff) AS cost_units,
             sum(pue_nano_uj * p.carbon) AS gco2_units
+            $kind_units
         FROM metered AS h
         LEFT ANY JOIN priced AS p ON p.scope = if(has(scopes, toString(h.of_cluster)), toString(h.of_cluster), '*') AND p.span = h.span
         $account
@@ -115,6 +118,7 @@ SELECT
     if(facility_known, facility_nano_uj, NULL) AS facility_nano_uj,
     if(cost_known, intDiv(cost_units - cost_remainder, unit) + (cost_rank <= cost_round_ups), NULL) AS cost_micro,
     if(gco2_known, intDiv(gco2_units - gco2_remainder, unit) + (gco2_rank <= gco2_round_ups), NULL) AS gco2_micro
+    $kind_columns
 FROM grouped
 QUALIFY is_total = 1 OR {after:Array(String)} = [] OR keys > {after:Array(String)}
 ORDER BY is_total DESC, keys

@@ -25,6 +25,7 @@ from contracts.errors import BadQuery
 from contracts.events import TOKENS
 from contracts.units import UJ_PER_J, UJ_PER_KWH, rfc3339
 from warehouse.calendar_steps import step_parameters
+from warehouse.chargeback import token_kinds
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.chargeback.dimensions import check_by, grouping
 from warehouse.chargeback.pricing import KINDS, PriceBook, within_windows
@@ -72,12 +73,17 @@ def chargeback_and_total(
     by: Sequence[str] = _BY_TENANT,
     filter: Filter = _ALL,
     page: PageRequest = _FIRST_PAGE,
+    *,
+    per_million: bool = False,
 ) -> tuple[Page[ChargebackRow], ChargebackRow]:
-    """Return a page of `chargeback` and the total that all its pages sum to, from one reading of the ledger."""
+    """Return a page of `chargeback` and the total that all its pages sum to, from one reading of the ledger.
+
+    `per_million` adds `token_kinds.FIELDS`, from windows: it reads 360 times the rows of hours.
+    """
     by = check_by(by)
     question = ("chargeback", period, *by, reader.narrow(filter))
     after = page.after(question, [str] * len(by))
-    total, rows = _chargeback(reader, period, by, filter, page.limit + 1, after or [])
+    total, rows = _chargeback(reader, period, by, filter, page.limit + 1, after or [], per_million=per_million)
     return page.cut(question, rows, lambda row: [getattr(row, name) for name in by]), total
 
 
@@ -98,7 +104,7 @@ def chargeback_all(
 
 @contextmanager
 def chargeback_blocks(
-    reader: LedgerReader, period: Period, by: Sequence[str], filter: Filter = _ALL
+    reader: LedgerReader, period: Period, by: Sequence[str], filter: Filter = _ALL, *, per_million: bool = False
 ) -> Iterator[tuple[ChargebackRow, Iterator[list[ChargebackRow]]]]:
     """Yield the total, and every row in blocks, for an export: one reading of the ledger, in bounded memory.
 
@@ -111,7 +117,7 @@ def chargeback_blocks(
     if period.start >= period.end:
         yield _chargeback_row((), _EMPTY), iter(())
         return
-    name, fragments, params = _question(reader, period, by, filter, MAX_EXPORT_ROWS + 1, [])
+    name, fragments, params = _question(reader, period, by, filter, MAX_EXPORT_ROWS + 1, [], per_million=per_million)
     with closing(reader.ask_blocks(name, filter, fragments=fragments, **params)) as blocks:
         first = next(blocks, [])
         total = _chargeback_row((), first[0] if first else _EMPTY)
@@ -135,10 +141,12 @@ def efficiency(
     by: Sequence[str] = (),
     filter: Filter = _ALL,
     page: PageRequest = _FIRST_PAGE,
+    *,
+    per_million: bool = False,
 ) -> Page[ChargebackRow]:
     """Return J/token over time: a chargeback by `bucket` (hour, day or month) and any other dimensions."""
     check_bucket(bucket)
-    return chargeback(reader, period, [bucket, *by], filter, page)
+    return chargeback_and_total(reader, period, [bucket, *by], filter, page, per_million=per_million)[0]
 
 
 def check_bucket(bucket: str) -> None:
@@ -170,13 +178,20 @@ def parts_uj(row: ChargebackRow) -> dict[Boundary, int]:
 
 
 def _chargeback(
-    reader: LedgerReader, period: Period, by: tuple[str, ...], filter: Filter, limit: int, after: Key
+    reader: LedgerReader,
+    period: Period,
+    by: tuple[str, ...],
+    filter: Filter,
+    limit: int,
+    after: Key,
+    *,
+    per_million: bool = False,
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
     """Return the total, and at most `limit` rows after the key `after`."""
     reader.narrow(filter)
     if period.start >= period.end:
         return _chargeback_row((), _EMPTY), []
-    name, fragments, params = _question(reader, period, by, filter, limit, after)
+    name, fragments, params = _question(reader, period, by, filter, limit, after, per_million=per_million)
     rows = reader.ask(name, filter, fragments=fragments, **params)
     if not rows:
         return _chargeback_row((), _EMPTY), []
@@ -190,7 +205,14 @@ def _optional(**parameters: Any) -> dict[str, Any]:
 
 
 def _question(
-    reader: LedgerReader, period: Period, by: tuple[str, ...], filter: Filter, limit: int, after: Key
+    reader: LedgerReader,
+    period: Period,
+    by: tuple[str, ...],
+    filter: Filter,
+    limit: int,
+    after: Key,
+    *,
+    per_million: bool = False,
 ) -> tuple[str, dict[str, str], dict[str, Any]]:
     """Return the question of a chargeback: its name, its fragments and its parameters."""
     span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end}
@@ -200,7 +222,10 @@ def _question(
     is_cut = changes_inside_hours(reader, period, filter, by_group["breaks"], steps)
     divided = _divided(reader, filter, span | steps, spans) if is_cut else []
     fragments = {
-        "charges": rollup_rows(by, with_windows=is_cut or cuts_an_hour(period)),
+        "charges": sql_file("chargeback/kind_rows").render()
+        if per_million
+        else rollup_rows(by, with_windows=is_cut or cuts_an_hour(period)),
+        **(token_kinds.FRAGMENTS if per_million else token_kinds.NO_FRAGMENTS),
         "spans": spans,
         "cuts": CUTS,
         "divided": _DIVIDED if divided else _UNDIVIDED,
@@ -301,6 +326,7 @@ def _chargeback_row(by: tuple[str, ...], row: Mapping[str, Any]) -> ChargebackRo
         unmetered_requests=row["unmetered_requests"],
         host_uj=row["host_uj"],
         wall_uj=row["wall_uj"],
+        **token_kinds.per_million(row, energy_uj),
         **dict(zip(by, row["keys"], strict=True)),
     )
 

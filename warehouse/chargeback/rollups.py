@@ -11,7 +11,7 @@ from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 from warehouse.sql_files import sql_file
 
-_WINDOWS = {"table": "ledger", "time": "window_start", "only": "t.final = 1"}
+WINDOWS = {"table": "ledger", "time": "window_start", "only": "t.final = 1"}
 _HOURS = {"table": "ledger_hour", "time": "hour", "only": "1"}
 _DAYS = {"table": "ledger_day", "time": "day", "only": "1"}
 
@@ -43,7 +43,7 @@ OF_CUT_HOURS = (
 
 def hours_or_windows(period: Period) -> dict[str, str]:
     """Return table, time column and condition (over `t`) for a period: the hours of whole hours, else final windows."""
-    return _WINDOWS if cuts_an_hour(period) else _HOURS
+    return WINDOWS if cuts_an_hour(period) else _HOURS
 
 
 def rollup_rows(by: Sequence[str], *, with_windows: bool) -> str:
@@ -54,7 +54,7 @@ def rollup_rows(by: Sequence[str], *, with_windows: bool) -> str:
     """
     tables = [_WHOLE_HOURS] if "hour" in by else [_WHOLE_DAYS, _OF_CUT_DAYS]
     if with_windows:
-        tables.append({**_WINDOWS, "only": OF_CUT_HOURS})
+        tables.append({**WINDOWS, "only": OF_CUT_HOURS})
     return "\nUNION ALL\n".join(sql_file("chargeback/rollup_rows").render(table) for table in tables)
 
 

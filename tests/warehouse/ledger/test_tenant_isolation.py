@@ -18,7 +18,7 @@ from warehouse.chargeback import chargeback_queries, series
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
 from warehouse.latency import latency_queries
-from warehouse.ledger import explanation, ledger_queries, receipts
+from warehouse.ledger import explanation, fleet_groups, ledger_queries, receipts
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
 from warehouse.usage import sessions, usage_queries
@@ -60,6 +60,9 @@ READS: dict[str, Read] = {
 }
 FOR_OPERATORS: dict[str, Read] = {
     "fleet": lambda r, f: ledger_queries.fleet(r, REAL, f).rows,
+    "fleet_groups": lambda r, f: fleet_groups.fleet_groups(r, REAL, ["cluster"], filter=f).rows,
+    "grouped_fleet": lambda r, f: fleet_groups.grouped_fleet(r, REAL, ["model"], filter=f).rows,
+    "compared_fleet": lambda r, f: fleet_groups.compared_fleet(r, REAL, ["cluster"], "all", filter=f).rows,
     "cluster_silence": lambda r, f: ledger_queries.cluster_silence(
         r, recent_ms=0, known_ms=seed.REAL_START_MS, limit=9
     ),
