@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +18,7 @@ from api.auth import check_exposure
 from cli.ledger_access import check_ledger_exists, check_migrated, mend, open_warehouse
 from contracts.connection_bounds import HEAD_BYTES, KEEP_ALIVE_S, TURN_S, ConnectionBounds, bounded_protocol
 from contracts.errors import Unavailable
+from contracts.host_port import host_port
 from contracts.settings import Settings
 from warehouse.client import Warehouse
 
@@ -49,26 +52,41 @@ async def running_api(settings: Settings, warehouse: Warehouse) -> AsyncIterator
         http=bounded_protocol(H11Protocol, bounds), h11_max_incomplete_event_size=HEAD_BYTES,
     )  # fmt: skip
     sys.setswitchinterval(TURN_S)
-    server = _Server(config, bounds)
-    serving = asyncio.create_task(_serve(server, settings))
+    server, refusal = _Server(config, bounds), _BindRefusal()
+    logging.getLogger("uvicorn.error").addFilter(refusal)
+    serving = asyncio.create_task(_serve(server, settings, refusal))
     try:
         while not server.started:
             if serving.done():
                 serving.result()
             await asyncio.sleep(0.02)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://{settings.api_host}:{port}"
+        yield f"http://{host_port(settings.api_host, port)}"
     finally:
         server.should_exit = True
+        logging.getLogger("uvicorn.error").removeFilter(refusal)
         await serving
 
 
-async def _serve(server: uvicorn.Server, settings: Settings) -> None:
+class _BindRefusal(logging.Filter):
+    """Keeps the error with which an address was refused, which uvicorn logs: it is reported once, with what to do."""
+
+    reason = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.msg, OSError):
+            self.reason = os.strerror(record.msg.errno) if record.msg.errno else str(record.msg)
+            return False
+        return True
+
+
+async def _serve(server: uvicorn.Server, settings: Settings, refusal: _BindRefusal) -> None:
     try:
         await server.serve()
     except SystemExit:  # uvicorn exits if it cannot listen.
+        address, reason = host_port(settings.api_host, settings.api_port), refusal.reason
         raise Unavailable(
-            f"the API cannot listen on {settings.api_host}:{settings.api_port}",
+            f"the API cannot listen on {address}{f': {reason}' if reason else ''}",
             "Is the port taken? Set WATTLOG_API_PORT=0 for a free one.",
         ) from None
 

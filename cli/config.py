@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 
 from rich.table import Table
@@ -12,6 +11,7 @@ from rich.table import Table
 from cli.options import Data, Json
 from cli.output import errors_reported, print_json, stdout
 from cli.settings import load_settings
+from contracts.toml_file import read_toml
 
 _PASSWORD = re.compile(r"(://[^:/?#@\s]*:)[^/?#\s]*@")
 """Password in an address."""
@@ -22,7 +22,7 @@ def config(data: Data = None, as_json: Json = False) -> None:
     with errors_reported():
         settings = load_settings(data)
         path = Path(os.environ.get("WATTLOG_CONFIG", "wattlog.toml"))
-        file_names = frozenset(tomllib.loads(path.read_text())) if path.is_file() else frozenset()
+        file_names = frozenset(read_toml(path)) if path.is_file() else frozenset()
         rows = [
             {
                 "setting": name,

@@ -17,6 +17,7 @@ from cli.running_ledger import running_ledger
 from contracts import topics
 from contracts.codec import decode
 from contracts.errors import BadEvent, Unavailable, WattlogError
+from contracts.host_port import host_port
 from contracts.settings import Settings
 from contracts.units import MS_PER_DAY, EpochMs, counted
 from producers import registry
@@ -84,7 +85,7 @@ def _within(limit_s: float, findings: Iterator[Finding]) -> Iterator[Finding]:
 def _api(settings: Settings) -> Iterator[Finding]:
     """Check that the API would not be open to other machines without a key."""
     check_exposure(settings)
-    yield Finding("api", "ok", f"would listen on {settings.api_host}:{settings.api_port}")
+    yield Finding("api", "ok", f"would listen on {host_port(settings.api_host, settings.api_port)}")
 
 
 def _producers(settings: Settings, limit_s: float) -> Iterator[Finding]:
@@ -104,7 +105,8 @@ def _source(plugin: registry.AnyPlugin, settings: Settings) -> Iterator[Finding]
             hint = f"Only nodes that run `wattlog produce {plugin.name}` need it." if is_command else ""
             yield Finding(plugin.name, "note", str(result), hint)
         else:
-            yield Finding(plugin.name, "failed", str(result) or type(result).__name__)
+            text = str(result) or type(result).__name__
+            yield Finding(plugin.name, "failed", text if where in text else f"{where}: {text}")
 
 
 def _log(settings: Settings) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ def init(
         from cli.wiring.advice import advice, sights
         from cli.wiring.probes import probe
         from cli.wiring.settings_text import CALLBACK_FOLDER, settings_text
+        from cli.wiring.settings_writer import write_settings
         from contracts import topics
         from contracts.errors import BadInput
         from contracts.settings import settings_file
@@ -49,8 +50,8 @@ def init(
             note(line)
         folder = str(path.absolute().parent)
         text = settings_text(machine, cluster=cluster, tenant=tenant, folder=folder)
-        path.touch(mode=0o600)  # It names tenants, and may get passwords.
-        path.write_text(text, "utf-8")
+        if earlier := write_settings(path, text):
+            step_finished(f"kept the file that was there as {earlier}")
         step_finished(f"wrote {path}")
         if machine.gateway is not None:
             (path.absolute().parent / CALLBACK_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from cli.finding import Finding
 from contracts.errors import Unavailable, WattlogError
+from contracts.host_port import host_port
 from contracts.settings import Settings
 from contracts.units import counted
 from producers.common import prometheus_text
@@ -22,8 +23,7 @@ MAX_NAMES = 10
 
 def running_ledger(settings: Settings, in_use: Unavailable) -> Iterator[Finding]:
     """Yield the findings of the API that serves the open folder. Raises `in_use` where none answers."""
-    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-    address = f"http://{host}:{settings.api_port}"
+    address = f"http://{host_port(settings.api_host, settings.api_port)}"
     with Pages(timeout_s=5.0) as pages:
         try:
             page = prometheus_text.parse_page(pages.text(f"{address}/metrics"))

@@ -90,7 +90,7 @@ class _Source:
         self._plugin, self._stop, self._step, self._warn = plugin, stop, step, warn
         # One process has one page of metrics (`cli.up_metrics`): a source does not open one of its own.
         self._settings, self._broker = settings.model_copy(update={"metrics_port": 0}), broker
-        self._last_warning = ("", 0.0)
+        self._last_warning, self._lines = ("", 0.0), set[str]()
         self.name, self.metrics = plugin.name, CollectorRegistry()
 
     def run(self) -> None:
@@ -100,7 +100,9 @@ class _Source:
             begun_s, self.metrics = time.monotonic(), CollectorRegistry()
             try:
                 for line in self._sights():
-                    self._step(line)
+                    if line not in self._lines:  # Each once, however often it is run again.
+                        self._lines.add(line)
+                        self._step(line)
                 run(
                     self.name, self._settings, self._stop, broker=self._broker, metrics=self.metrics,
                     on_listening=self._listening,
@@ -123,7 +125,10 @@ class _Source:
             if isinstance(result, str):
                 yield f"{plugin.name}: {where}: {result}" if where else f"{plugin.name}: {result}"
             elif plugin.kind is Kind.POLLED:  # The frame reads on; of other kinds the run raises the same.
-                self._show(f"{plugin.name}: {result}", " (tried again)" if isinstance(result, Unavailable) else "")
+                place = "" if where in str(result) else f"{where}: "
+                self._show(
+                    f"{plugin.name}: {place}{result}", " (tried again)" if isinstance(result, Unavailable) else ""
+                )
         if not is_configured:
             raise _UnusedError
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from contracts.errors import BadInput
 from contracts.time_zones import zone_of
+from contracts.toml_file import read_toml
 from contracts.weak_secrets import is_published
 
 PRODUCERS = "produce"
@@ -305,4 +306,4 @@ class _Settings(TomlConfigSettingsSource):
     """Settings file without the producers' own options."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        return {k: v for k, v in super()._read_file(file_path).items() if k != PRODUCERS}
+        return {k: v for k, v in read_toml(file_path).items() if k != PRODUCERS}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from shlex import quote
 
 from cli.wiring.machine import Machine
 from cli.wiring.settings_text import CALLBACK_FOLDER
@@ -37,6 +39,7 @@ def advice(machine: Machine, *, folder: str, callback: str) -> Iterator[str]:
         yield "  litellm_settings:"
         yield '    callbacks: ["wattlog_callback.wattlog"]'
         yield "and put the callback beside that file:"
-        target = f"{gateway.path.rpartition('/')[0] or '.'}/wattlog_callback.py"
-        yield f"  cp {callback} {target}"
-        yield f"""  echo 'wattlog = WattlogLogger("{folder}/{CALLBACK_FOLDER}")' >> {target}"""
+        target = quote(f"{gateway.path.rpartition('/')[0] or '.'}/wattlog_callback.py")
+        line = f"wattlog = WattlogLogger({json.dumps(f'{folder}/{CALLBACK_FOLDER}', ensure_ascii=False)})"
+        yield f"  cp {quote(callback)} {target}"
+        yield f"  echo {quote(line)} >> {target}"

@@ -55,7 +55,7 @@ class Pages:
         """Return a page's text. Raises Unavailable: no answer, another status than 200, too large."""
         status, text = self.answer("GET", url, headers=headers)
         if status != httpx.codes.OK:
-            raise Unavailable(f"{url} answers {status}", "Is that the address of its metrics?")
+            raise Unavailable(f"{url} answers {status}", _hint(status))
         return text
 
     def answer(
@@ -82,3 +82,11 @@ class Pages:
             )
             body = self._limit.read_body(answer.iter_bytes(), too_large, max_bytes=MAX_BYTES, end_s=end_s)
             return answer.status_code, body.decode(answer.encoding or "utf-8", "replace")
+
+
+def _hint(status: int) -> str:
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return "It asks for a credential: is the `bearer` of this source set, and valid?"
+    if 300 <= status < 400:
+        return "It leads elsewhere: give the address that it leads to."
+    return "Is that the address of its metrics?"

@@ -120,7 +120,7 @@ def parse_page(text: str) -> PrometheusPage:
     malformed: list[RefusedLine] = []
     newest_s: dict[str, float] = {}
     count = 0
-    for line in map(str.strip, text.split("\n")):
+    for line in map(str.strip, text.removeprefix("\ufeff").split("\n")):
         if not line or line.startswith("#"):
             continue
         try:

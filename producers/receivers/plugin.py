@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from contracts.errors import WattlogError
+from contracts.host_port import host_port
 from producers import registry
 from producers.api import Environment, Finding, Kind, Listener, Plugin, Route
 from producers.gateways.calls import max_ahead_ms
@@ -123,7 +124,7 @@ def check(options: HttpConfig, environment: Environment) -> Iterator[Finding]:
     """Yield which routes it would serve to whom, or what is wrong; nothing where it is not configured."""
     if options == HttpConfig.model_construct() and not _has_routes():
         return
-    where = f"{options.host}:{options.port}"
+    where = host_port(options.host, options.port)
     try:
         listener = build(options, environment)
         routes = open_routes(environment)

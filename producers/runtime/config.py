@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from contracts.errors import BadSetting
 from contracts.settings import PRODUCERS, settings_file
+from contracts.toml_file import read_toml
 
 
 class ProducerConfig(BaseSettings):
@@ -39,7 +40,7 @@ class _Table(TomlConfigSettingsSource):
         super().__init__(settings_cls, path)
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        tables = super()._read_file(file_path).get(PRODUCERS, {})
+        tables = read_toml(file_path).get(PRODUCERS, {})
         name = self._name
         table = tables.get(name, {}) if isinstance(tables, dict) else tables
         if not isinstance(table, dict):

@@ -84,6 +84,7 @@ class Delivery:
         self._on_acknowledged = on_acknowledged
         self._topics = {topic: _TopicProgress() for topic in spool.topics()}
         self._acknowledged: list[int] = []
+        self._full = RareLog(log)
         self.delivered = 0
         """Number of messages that the broker has acknowledged."""
         self.failures = 0
@@ -179,7 +180,7 @@ class Delivery:
             self._spool.discard(self._acknowledged)
         except SpoolFull as error:
             # This run remembers them as acknowledged. Another run would send them again, under the same identities.
-            log.error("%s", error)
+            self._full.write(logging.ERROR, str(error))
             return
         self._acknowledged.clear()
 

@@ -211,4 +211,5 @@ class DiskLog:
                 fix = "Is `wattlog up` running already? Give each a folder of its own (`data`)."
                 raise Unavailable(f"Another process has the log {self.path}", fix) from error
             fix = "Move it away to continue without the messages in it, and check that its folder can be written."
-            raise Unavailable(f"The log {self.path} cannot be used: {error}", fix, lasting=True) from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise Unavailable(f"The log {self.path} cannot be used: {reason}", fix, lasting=True) from error

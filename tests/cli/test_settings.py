@@ -57,6 +57,22 @@ def test_a_misspelt_name_in_the_file_is_an_error(tmp_path: Path) -> None:
     assert "windows_ms" in ran.err
 
 
+@pytest.mark.parametrize("command", [("config",), ("doctor",), ("up", "--port", "0")])
+@pytest.mark.parametrize("content", [b"data = \n", b'data = "x', b"\xff\xfed\x00"])
+def test_a_file_that_is_no_toml_is_named_in_one_line(tmp_path: Path, command: tuple[str, ...], content: bytes) -> None:
+    (tmp_path / "wattlog.toml").write_bytes(content)
+    ran = wattlog(*command, cwd=tmp_path)
+    assert ran.status == 2
+    assert "wattlog.toml" in ran.err and "Traceback" not in ran.err and ran.err.count("\n") == 1
+
+
+def test_a_file_with_a_byte_order_mark_and_crlf_is_read(tmp_path: Path) -> None:
+    (tmp_path / "wattlog.toml").write_bytes(b"\xef\xbb\xbfskew_ms = 1000\r\n[produce.http]\r\nport = 1\r\n")
+    ran = wattlog("config", "--json", "--data", tmp_path / "d", cwd=tmp_path)
+    origin = {r["setting"]: (r["value"], r["from"]) for r in ran.json}
+    assert origin["skew_ms"] == (1000, "wattlog.toml")
+
+
 def test_config_names_the_origin_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "wattlog.toml").write_text("lateness_ms = 60000\nskew_ms = 1000\n")
     ran = wattlog("config", "--json", "--data", tmp_path / "d", cwd=tmp_path, WATTLOG_SKEW_MS="2000")

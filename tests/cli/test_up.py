@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -24,10 +25,12 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from cli.up_metrics import JoinedRegistries
 from cli.up_run import FirstSights
-from cli.up_sources import configured
+from cli.up_sources import _Source, configured
 from cli.wiring.probes import probe
 from cli.wiring.settings_text import settings_text
-from contracts.errors import BadSetting
+from contracts.errors import BadInput, BadSetting, Unavailable
+from contracts.settings import Settings
+from producers.api import Kind
 from producers.gateways.litellm.callback import WattlogLogger
 from tests.cli.conftest import Ran, wattlog
 from tests.producers.gateways.payloads import payload
@@ -262,6 +265,36 @@ def test_first_joules_and_tokens_are_shown_once_and_the_rest_is_named() -> None:
         progress.show_new(Ledger({"energy_uj": 2_500_000, "tokens": 1_200}))  # type: ignore[arg-type]
     assert steps == ["first joules: 2.5 J of c/w", "first tokens: 1,200 of c/w"]
     assert "final windows" in progress.give_up() and not progress.missing
+
+
+class Restless:
+    """A plug-in whose check names its place and what is wrong with a page, and whose run fails twice."""
+
+    name, kind, check, options = "servers", Kind.POLLED, None, None
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop, self.runs = stop, 0
+
+    def run(self, *_: object, **__: object) -> None:
+        self.runs += 1
+        if self.runs == 3:
+            self.stop.set()
+            return
+        raise Unavailable("away", "Wait.")
+
+
+def test_a_source_that_is_run_again_says_once_that_it_was_read_and_names_the_page_that_was_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, warnings, stop = list[str](), list[str](), threading.Event()
+    plugin = Restless(stop)
+    monkeypatch.setattr("cli.up_sources.FIRST_RETRY_S", 0.0)
+    monkeypatch.setattr("cli.up_sources.run", plugin.run)
+    findings = [("http://a/metrics", "vllm: llama"), ("http://b/metrics", BadInput("page", "<html>", "has no value"))]
+    monkeypatch.setattr("cli.up_sources.check", lambda *_: iter(findings))
+    _Source(plugin, Settings(), None, stop, steps.append, warnings.append).run()  # type: ignore[arg-type]
+    assert steps == ["servers: http://a/metrics: vllm: llama"]
+    assert warnings[0] == "servers: http://b/metrics: page: '<html>': has no value"
 
 
 def test_tokens_of_windows_that_were_open_at_the_start_are_first_and_those_of_an_earlier_run_are_not() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from contracts import codec
 from contracts.connection_bounds import HEAD_BYTES, KEEP_ALIVE_S, TURN_S, ConnectionBounds, bounded_protocol
 from contracts.errors import BadSetting, Unavailable
+from contracts.host_port import host_port
 from producers.api import Environment, Listener
 from producers.runtime.delivery import Broker, Delivery
 from producers.runtime.metrics_server import serve_metrics
@@ -66,7 +67,7 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     ):
         serve_metrics(environment.settings, environment.metrics)
         host, port = sock.getsockname()[:2]
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        address = f"http://{host_port(host, port)}"
         log.info("listening on %s", address)
         environment.arguments.get("on_listening", lambda _: None)(address)
         grpc = (

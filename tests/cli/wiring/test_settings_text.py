@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -181,3 +183,15 @@ STREAMS, CALLBACK = "always_include_stream_usage: true", 'callbacks: ["wattlog_c
 def test_only_lines_that_apply_are_printed(machine: Machine, lines: set[str]) -> None:
     text = "\n".join(advice(machine, folder="/srv", callback="/lib/callback.py"))
     assert {line for line in (COUNTING, STREAMS, CALLBACK) if line in text} == lines
+
+
+def test_printed_commands_survive_spaces_and_quotes_in_paths(tmp_path: Path) -> None:
+    folder = tmp_path / "my data 'x' ü"
+    folder.mkdir()
+    (folder / "callback.py").write_text("")
+    machine = Machine((), (), GatewayFile(f"{folder}/config.yaml"))
+    lines = list(advice(machine, folder=str(folder), callback=str(folder / "callback.py")))
+    commands = [line for line in lines if line.startswith(("  cp ", "  echo "))]
+    subprocess.run(["sh", "-ec", "\n".join(commands)], check=True)
+    [line] = (folder / "wattlog_callback.py").read_text("utf-8").splitlines()
+    assert ast.literal_eval(line.partition("(")[2].rstrip(")")) == f"{folder}/.wattlog/litellm"

@@ -216,3 +216,8 @@ def test_a_malformed_value_of_triton_affects_only_its_model() -> None:
     assert token_counters("triton").served(page) == {"a": None, "b": ServedTotals(requests=3)}
     assert math.isnan(page.get("nv_inference_request_success")[0][1])
     assert isinstance(page, PrometheusPage)
+
+
+def test_a_byte_order_mark_before_a_page_is_passed_over() -> None:
+    page = parse_page("\ufeffa_total 1\nb_total 2\n")
+    assert (page.get("a_total"), list(page.malformed)) == ([({}, 1.0)], [])
