@@ -217,6 +217,13 @@ def test_an_idle_model_and_a_night_without_calls_are_no_finding(warehouse: Wareh
     assert names_apart(operator_reader(warehouse), day) == []
 
 
+def test_tokens_stand_for_requests_of_a_server_that_counts_none(warehouse: Warehouse) -> None:
+    counted, alone = {**tokens("chat"), "requests": 0}, {**served("code"), "requests": 0}
+    lay(warehouse, counted, gpus("llama"), alone, source="mine://eu/http/chat")
+    [finding] = names_apart(operator_reader(warehouse), PERIOD)
+    assert (finding.workload, finding.partner, finding.tokens, finding.requests) == ("chat", "llama", 100, 0)
+
+
 def test_a_period_that_cuts_an_hour_is_judged_by_hours_too(warehouse: Warehouse) -> None:
     day = lay_hours(warehouse, {hour: [served("chat")] for hour in range(24)} | APART)
     [finding] = names_apart(operator_reader(warehouse), Period(EpochMs(HOUR - 1_000), EpochMs(day.end - 1_000)))
