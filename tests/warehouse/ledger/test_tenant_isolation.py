@@ -86,8 +86,10 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def test_every_read_is_listed_here() -> None:
-    modules = ("chargeback.chargeback_queries", "chargeback.series", "latency.latency_queries", "ledger.explanation",
-               "ledger.ledger_queries", "ledger.receipts", "usage.sessions", "usage.usage_queries")  # fmt: skip
+    modules = (
+        "chargeback.chargeback_queries", "chargeback.series", "latency.latency_queries", "ledger.explanation",
+        "ledger.fleet_groups", "ledger.ledger_queries", "ledger.receipts", "usage.sessions", "usage.usage_queries",
+    )  # fmt: skip
     reads = {
         name
         for module in map(import_module, (f"warehouse.{m}" for m in modules))
