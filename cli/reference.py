@@ -36,7 +36,8 @@ GROUPS: Mapping[str, str] = {
     "floors": "Idle floors: watts of a GPU that is on without work. They divide its energy into idle and active.",
     "weights": "Work weights: the work of prompt, cached and completion tokens, by which tenants share energy.",
     "prices": "Tariffs, PUE and carbon intensity of clusters, each valid for a time. Bills use them at once.",
-    "clusters": "Clusters, and whether their energy is simulated.",
+    "clusters": "Clusters, and whether their energy is simulated. A renamed one: set NEW --was OLD.",
+    "aliases": "Former names of clusters. All rows of a cluster are read under its name.",
 }
 """Names of the groups, and their help."""
 _COMMANDS = ("list", "set", "import", "remove")
@@ -55,6 +56,9 @@ _Replace = Annotated[bool, typer.Option("--replace", help="The file is the whole
 _Currency = Annotated[
     str | None, typer.Option("--currency", help="Currency of rows without one.", show_default="setting currency")
 ]
+
+
+_Was = Annotated[str | None, typer.Option("--was", help="Its former name: rows of that are read under this one.")]
 
 
 class ReferenceGroup(TyperGroup):
@@ -124,14 +128,18 @@ def _set(table: ReferenceTable) -> _Command:
             from warehouse.reference_data.files import TextRow
 
             texts = _texts(values)
-            edit = edit_of(reader, table, [TextRow("", texts)], _reading(settings, tz), new_names=new)
+            edited = table
+            if "was" in texts:
+                edited, texts = _alias_of(texts)
+            edit = edit_of(reader, edited, [TextRow("", texts)], _reading(settings, tz), new_names=new)
             if _finish(reader, edit, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=True):
-                subject = " ".join(texts[one.name] for one in table.fields if not one.option)
-                details = {name: text for name, text in texts.items() if table.field(name).option}
-                record(settings, f"{table.name}.set", subject, **details)
+                subject = " ".join(texts[one.name] for one in edited.fields if not one.option)
+                details = {name: text for name, text in texts.items() if edited.field(name).option}
+                record(settings, f"{edited.name}.set", subject, **details)
 
     parameters = [
         *(_argument(one) if not one.option else _option(one, one.option, one.help) for one in table.fields),
+        *([_parameter("was", _Was, None)] if table.name == "clusters" else ()),
         *_edit_parameters(new=True),
     ]
     help_ = (
@@ -214,6 +222,16 @@ def _finish(reader: LedgerReader, edit: Edit, *, dry_run: bool, yes: bool, as_js
     if not ask:
         print_changes(edit, stored=stored, as_json=as_json)
     return stored
+
+
+def _alias_of(texts: dict[str, str]) -> tuple[ReferenceTable, dict[str, str]]:
+    """Return the table of aliases and its row for `clusters set NEW --was OLD`. Raises BadInput beside options."""
+    from contracts.errors import BadInput
+    from warehouse.reference_data.tables import ALIASES
+
+    if others := texts.keys() - {"cluster", "was"}:
+        raise BadInput("--was", texts["was"], f"give --{min(others)} in a command of its own")
+    return ALIASES, {"alias": texts["was"], "cluster": texts["cluster"]}
 
 
 def _reading(settings: Settings, tz: str | None, currency: str | None = None) -> Reading:

@@ -24,7 +24,7 @@ from warehouse.dsn import Opener, opener
 from warehouse.error_codes import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
 from warehouse.sink.arrow import arrow_table, write_arrow
 from warehouse.sink.fence import BOUND, FENCED_CODE, Fence, insert_sql, structure
-from warehouse.sql_files import Access, sql_file
+from warehouse.sql_files import Access, sql_file, with_clusters
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -302,7 +302,7 @@ def _unscoped(name: str, fragments: Mapping[str, str] | None) -> str:
     file = sql_file(name)
     if file.access in (Access.TENANT, Access.OPERATOR):
         raise ValueError(f"{name} returns tenants' rows: run it through a LedgerReader")
-    return file.render(fragments)
+    return with_clusters(file.render(fragments), renamed=False)
 
 
 class _Body(bytes):

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.errors import AccessDenied, BadInput, BadQuery
 from warehouse.filters import Filter
-from warehouse.sql_files import TENANT_PARAMETER, TENANTS_PARAMETER, Access, is_narrowed, sql_file
+from warehouse.sql_files import (
+    TENANT_PARAMETER,
+    TENANTS_PARAMETER,
+    Access,
+    is_narrowed,
+    reads_clusters,
+    sql_file,
+    with_clusters,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
     from warehouse.client import Warehouse
 
 _EVERY_ROW = Filter()
+_OPTIONAL_CLUSTER = "{cluster:String} = ''"
+"""A question with this has all clusters, or that of the filter, under all of its names."""
 
 
 class LedgerReader:
@@ -31,6 +41,7 @@ class LedgerReader:
         """Made by `tenant_reader` and `operator_reader` only. `tenants` None: an operator."""
         self._warehouse = warehouse
         self._tenants = tenants
+        self._aliases: dict[str, str] | None = None
 
     @property
     def tenants(self) -> frozenset[str] | None:
@@ -48,6 +59,14 @@ class LedgerReader:
             return replace(filter, among=(filter.tenant,))
         among = tuple(sorted(self._tenants))
         return replace(filter, tenant=among[0] if len(among) == 1 else None, among=among)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Clusters by their former names, as they were when this reader first asked."""
+        if self._aliases is None:
+            rows = self._warehouse.ask("reference_data/cluster_aliases")
+            self._aliases = {row["alias"]: row["cluster"] for row in rows}
+        return self._aliases
 
     @property
     def embedded(self) -> bool:
@@ -113,6 +132,11 @@ class LedgerReader:
             if TENANT_PARAMETER in sql and filter.among and not filter.tenant:
                 raise BadQuery("tenant", None, "this credential has several tenants: name one")
         bound = dict(params)
+        if reads_clusters(sql) or (filter.cluster and _OPTIONAL_CLUSTER in sql):
+            filter = replace(filter, cluster=self.aliases.get(filter.cluster or "", filter.cluster))
+            sql = with_clusters(sql, renamed=bool(self.aliases))
+            if self.aliases:
+                bound |= self._alias_parameters(sql, filter.cluster or "")
         if TENANTS_PARAMETER in sql:
             bound["tenants"] = [filter.tenant] if filter.tenant else list(filter.among)
         for column, value in asdict(filter).items():
@@ -123,6 +147,11 @@ class LedgerReader:
             elif value:
                 raise BadQuery(column, value, "this question cannot be narrowed by it: leave it out")
         return sql, bound
+
+    def _alias_parameters(self, sql: str, cluster: str) -> dict[str, list[str]]:
+        names = [cluster, *(alias for alias, target in self.aliases.items() if target == cluster)]
+        values = {"aliases": list(self.aliases), "alias_clusters": list(self.aliases.values()), "names": names}
+        return {name: value for name, value in values.items() if f"{{{name}:Array(String)}}" in sql}
 
     def _require_operator(self) -> None:
         if self._tenants is not None:

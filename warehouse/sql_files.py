@@ -18,6 +18,9 @@ The columns are those of `contracts.events.TokenBatch`. `$dimensions{EXPRESSION}
 `$part{HARDWARE}` is the narrowest boundary that a hardware type's energy is within (`contracts.boundary.part_of`), as
 text. `$contains_gpus{HARDWARE}` is the condition of that name there. `$within{HARDWARE}` is the condition that it is
 within `{boundary:String}`; empty means all that is measured.
+
+`$cluster{COLUMN}` is the name under which a stored cluster is read, by its aliases. `$cluster_in{COLUMN}` is the
+condition that it is `{cluster:String}` or has been, where that is not empty. A `LedgerReader` fills both.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ _WITHIN_SQL = (
 )
 _COLUMNS = re.compile(r"\$(tokens|dimensions|latencies)\{([^{}]+)\}")
 _LISTS = {"tokens": TOKENS, "dimensions": DIMENSIONS, "latencies": LATENCIES}
+_CLUSTER = re.compile(r"\$(cluster(?:_in)?)\{([^{}]+)\}")
+_CLUSTER_PART = re.compile(r"\b(wattlog_cluster(?:_in)?)<([^<>]+)>")
 _NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z0-9_]*")
 TENANT_PARAMETER, TENANTS_PARAMETER = "{tenant:String}", "{tenants:Array(String)}"
 """Parameters of questions with tenant access: one tenant; several, where none means all."""
@@ -93,11 +98,39 @@ def sql_file(name: str) -> SqlFile:
     body = text[header.end() :].strip().rstrip(";")
     for macro, sql in ((_PART, _PART_SQL), (_WITHIN, _WITHIN_SQL), (_CONTAINS_GPUS, _CONTAINS_GPUS_SQL)):
         body = macro.sub(sql, body)
+    body = _CLUSTER.sub(r"wattlog_\1<\2>", body)
     question = SqlFile(name, Access(header[1]), _with_columns(body))
     for parameter in (TENANT_PARAMETER, TENANTS_PARAMETER):
         if question.access is not Access.TENANT and parameter in text:
             raise ValueError(f"warehouse/{name}.sql uses {parameter}: declare `-- Access: tenant`")
     return question
+
+
+def cluster_of(column: str) -> str:
+    """Return what stands for `$cluster{COLUMN}` in a fragment of a question."""
+    return f"wattlog_cluster<{column}>"
+
+
+def reads_clusters(sql: str) -> bool:
+    """Return True if a rendered question reads clusters by their aliases."""
+    return _CLUSTER_PART.search(sql) is not None
+
+
+def with_clusters(sql: str, *, renamed: bool) -> str:
+    """Return a rendered question with its clusters' names: as stored, or where some are `renamed`, as they are read.
+
+    Then it has the parameters `aliases` and `alias_clusters`, and `names` for those of the filter.
+    """
+
+    def part(match: re.Match[str]) -> str:
+        column = match[2]
+        if match[1] == "wattlog_cluster":
+            lists = "{aliases:Array(String)}, {alias_clusters:Array(String)}"
+            return f"transform({column}, {lists})" if renamed else column
+        equal = "IN {names:Array(String)}" if renamed else "= {cluster:String}"
+        return f"({{cluster:String}} = '' OR {column} {equal})"
+
+    return _CLUSTER_PART.sub(part, sql)
 
 
 def is_narrowed(sql: str) -> bool:

@@ -31,7 +31,7 @@ _MEDIA_TYPES = ("text/csv", "application/json")
 router = LedgerRouter(prefix="/v1/reference", tags=["reference data"])
 
 TableName = Annotated[
-    Literal["tenants", "floors", "weights", "prices", "clusters"],
+    Literal["tenants", "floors", "weights", "prices", "clusters", "aliases"],
     Path(description="Table of reference data.", examples=["prices"]),
 ]
 _Tz = Annotated[

@@ -29,7 +29,7 @@ ASK = [
     "forecast",
 ]
 CHECK = ["reconcile", "explain", "sql", "audit", "doctor", "config", "key"]
-EDIT = ["tenants", "floors", "weights", "prices", "clusters"]
+EDIT = ["tenants", "floors", "weights", "prices", "clusters", "aliases"]
 
 
 def test_each_command_is_a_file_of_its_name() -> None:

@@ -7,14 +7,14 @@ WITH
     WHERE hour >= toStartOfHour(fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))
       AND hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
 ) AS last_hour
-SELECT cluster, count() AS nodes, countIf(NOT has_more) AS nodes_without
+SELECT toString(of_cluster) AS cluster, count() AS nodes, countIf(NOT has_more) AS nodes_without
 FROM
 (
-    SELECT cluster, node, max($part{hardware} != 'gpu') AS has_more
+    SELECT $cluster{cluster} AS of_cluster, node, max($part{hardware} != 'gpu') AS has_more
     FROM gpu_energy FINAL
     WHERE window_start >= last_hour AND window_start < last_hour + INTERVAL 1 HOUR
-      AND ({cluster:String} = '' OR cluster = {cluster:String})
-    GROUP BY cluster, node
+      AND $cluster_in{cluster}
+    GROUP BY of_cluster, node
 )
 GROUP BY cluster
 HAVING nodes_without > 0 AND nodes_without < nodes

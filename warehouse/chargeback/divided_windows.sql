@@ -8,14 +8,14 @@ SELECT
 FROM
 (
     SELECT
-        toString(t.cluster) AS cluster, toUnixTimestamp64Milli(t.window_start) AS starts_ms, starts_ms + t.window_ms AS ends_ms,
+        toString($cluster{t.cluster}) AS cluster, toUnixTimestamp64Milli(t.window_start) AS starts_ms, starts_ms + t.window_ms AS ends_ms,
         roundDown(starts_ms, spans) AS span
     FROM ledger AS t FINAL
     WHERE t.window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
       AND t.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
       AND $only
       AND (empty({tenants:Array(String)}) OR t.tenant IN {tenants:Array(String)})
-      AND ({cluster:String} = '' OR t.cluster = {cluster:String})
+      AND $cluster_in{t.cluster}
       AND roundDown(ends_ms - 1, spans) != span
 )
 GROUP BY cluster, span

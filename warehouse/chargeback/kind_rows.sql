@@ -19,7 +19,7 @@ SELECT
 FROM
 (
     SELECT
-        t.window_start AS at, toUnixTimestamp64Milli(t.window_start) AS at_ms, t.tenant AS tenant, t.cluster AS cluster,
+        t.window_start AS at, toUnixTimestamp64Milli(t.window_start) AS at_ms, t.tenant AS tenant, $cluster{t.cluster} AS cluster,
         t.workload AS workload, t.model AS model, t.hardware AS hardware, $dimensions{t.@ AS @},
         t.active_uj AS active_uj, t.idle_uj AS idle_uj, t.unallocated_uj AS unallocated_uj, $tokens{t.@ AS @},
         t.requests AS requests, t.failures AS failures, t.method AS method, t.weights_version AS weights_version
@@ -28,7 +28,7 @@ FROM
       AND t.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
       AND t.final = 1
       AND (empty({tenants:Array(String)}) OR t.tenant IN {tenants:Array(String)})
-      AND ({cluster:String} = '' OR t.cluster = {cluster:String})
+      AND $cluster_in{t.cluster}
       AND $within{t.hardware}
 ) AS r
 LEFT ANY JOIN

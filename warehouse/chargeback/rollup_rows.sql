@@ -1,7 +1,7 @@
 -- Access: tenant
 -- Rows of one table, as chargeback.sql adds them up, with their time as `at`.
 SELECT
-    t.$time AS at, t.tenant AS tenant, t.cluster AS cluster, t.workload AS workload, t.model AS model, t.hardware AS hardware,
+    t.$time AS at, t.tenant AS tenant, $cluster{t.cluster} AS cluster, t.workload AS workload, t.model AS model, t.hardware AS hardware,
     $dimensions{t.@ AS @},
     t.active_uj AS active_uj, t.idle_uj AS idle_uj, t.unallocated_uj AS unallocated_uj,
     $tokens{t.@ AS @}, $latencies{t.@ AS @},
@@ -11,5 +11,5 @@ WHERE t.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND t.$time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND $only
   AND (empty({tenants:Array(String)}) OR t.tenant IN {tenants:Array(String)})
-  AND ({cluster:String} = '' OR t.cluster = {cluster:String})
+  AND $cluster_in{t.cluster}
   AND $within{t.hardware}

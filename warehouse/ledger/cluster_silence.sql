@@ -9,6 +9,7 @@ FROM
     SELECT DISTINCT cluster FROM ledger_hour FINAL
     WHERE hour >= fromUnixTimestamp64Milli({known_ms:Int64}, 'UTC')
       AND cluster NOT IN (SELECT cluster FROM clusters FINAL WHERE simulated = 1)
+      AND cluster NOT IN (SELECT alias FROM cluster_aliases FINAL)
 )
 ORDER BY silent DESC, cluster
 LIMIT {limit:UInt32}

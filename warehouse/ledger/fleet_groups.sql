@@ -7,8 +7,8 @@ WITH
     (
         SELECT
             intDiv(toUnixTimestamp64Milli(g.window_start), 3600000) AS hour_no, $groups
-            g.cluster AS cluster, g.workload AS workload, g.hardware AS hardware, g.node AS node,
-            if(NOT match(g.gpu_uuid, '[^0-9]'), concat(g.cluster, '/', g.node, '/', g.gpu_uuid), toString(g.gpu_uuid)) AS gpu,
+            $cluster{g.cluster} AS cluster, g.workload AS workload, g.hardware AS hardware, g.node AS node,
+            if(NOT match(g.gpu_uuid, '[^0-9]'), concat($cluster{g.cluster}, '/', g.node, '/', g.gpu_uuid), toString(g.gpu_uuid)) AS gpu,
             sum(toInt128(g.energy_uj)) AS energy_uj,
             sum(g.covered_ms) AS covered_ms,
             sumIf(g.busy_ms, g.busy_ms >= 0) AS busy_ms,
@@ -19,7 +19,7 @@ WITH
             ON m.log_id = g.log_id AND m.log_partition = g.log_partition
         WHERE g.window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
           AND g.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-          AND ({cluster:String} = '' OR g.cluster = {cluster:String})
+          AND $cluster_in{g.cluster}
           AND (m.log_id = '' OR g.window_start < m.final_end)
         GROUP BY ALL
     ),
@@ -27,14 +27,14 @@ WITH
     (
         SELECT
             intDiv(toUnixTimestamp64Milli(t.$time), 3600000) AS hour_no,
-            t.cluster AS cluster, t.workload AS workload, t.hardware AS hardware,
+            $cluster{t.cluster} AS cluster, t.workload AS workload, t.hardware AS hardware,
             sum(toInt128(t.idle_uj)) AS idle_uj,
             sum(toInt128(t.active_uj + t.idle_uj + t.unallocated_uj)) AS all_uj
         FROM $table AS t FINAL
         WHERE t.$time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
           AND t.$time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
           AND $only
-          AND ({cluster:String} = '' OR t.cluster = {cluster:String})
+          AND $cluster_in{t.cluster}
         GROUP BY hour_no, cluster, workload, hardware
     )
 SELECT

@@ -7,8 +7,8 @@ WITH
     (
         SELECT
             intDiv(toUnixTimestamp64Milli(g.window_start), 3600000) AS hour_no,
-            g.cluster AS cluster, g.workload AS workload, g.hardware AS hardware,
-            groupUniqArray(if(NOT match(g.gpu_uuid, '[^0-9]'), concat(g.cluster, '/', g.node, '/', g.gpu_uuid), toString(g.gpu_uuid))) AS gpus,
+            $cluster{g.cluster} AS cluster, g.workload AS workload, g.hardware AS hardware,
+            groupUniqArray(if(NOT match(g.gpu_uuid, '[^0-9]'), concat($cluster{g.cluster}, '/', g.node, '/', g.gpu_uuid), toString(g.gpu_uuid))) AS gpus,
             sum(g.covered_ms) AS covered_ms,
             sumIf(g.busy_ms, g.busy_ms >= 0) AS busy_ms,
             sumIf(g.covered_ms, g.busy_ms >= 0) AS known_ms
@@ -17,7 +17,7 @@ WITH
             ON m.log_id = g.log_id AND m.log_partition = g.log_partition
         WHERE g.window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
           AND g.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-          AND ({cluster:String} = '' OR g.cluster = {cluster:String})
+          AND $cluster_in{g.cluster}
           AND (m.log_id = '' OR g.window_start < m.final_end)
         GROUP BY hour_no, cluster, workload, hardware
     ),
@@ -25,7 +25,7 @@ WITH
     (
         SELECT
             intDiv(toUnixTimestamp64Milli(g.$time), 3600000) AS hour_no, $groups
-            g.cluster AS cluster, g.workload AS workload, g.hardware AS hardware, g.model AS model,
+            $cluster{g.cluster} AS cluster, g.workload AS workload, g.hardware AS hardware, g.model AS model,
             sum(toInt128(g.active_uj + g.idle_uj + g.unallocated_uj)) AS energy_uj,
             sum(toInt128(g.idle_uj)) AS idle_uj, sum(toInt128(g.unallocated_uj)) AS unallocated_uj, max(g.method) AS method
         FROM $table AS g FINAL
@@ -33,7 +33,7 @@ WITH
           AND g.$time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
           AND $only
           AND g.hardware != ''
-          AND ({cluster:String} = '' OR g.cluster = {cluster:String})
+          AND $cluster_in{g.cluster}
         GROUP BY ALL
     ),
     shares AS

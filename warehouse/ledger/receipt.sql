@@ -11,7 +11,7 @@ SELECT
 FROM request_energy AS r FINAL
 WHERE r.request_id = {request_id:String}
   AND (empty({tenants:Array(String)}) OR r.tenant IN {tenants:Array(String)})
-  AND ({cluster:String} = '' OR r.cluster = {cluster:String})
+  AND $cluster_in{r.cluster}
   AND ({workload:String} = '' OR r.workload = {workload:String})
   AND ({model:String} = '' OR r.model = {model:String})
 GROUP BY r.tenant, r.cluster, r.workload, r.model, r.request_id, r.session_id, r.trace_id, $dimensions{r.@}, r.status, r.t_start, r.t_end, r.window_start

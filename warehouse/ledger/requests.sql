@@ -17,7 +17,7 @@ WHERE r.window_start > fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {afte
   AND r.t_end >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {after_ms:Int64}), 'UTC')
   AND r.t_end < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND (empty({tenants:Array(String)}) OR r.tenant IN {tenants:Array(String)})
-  AND ({cluster:String} = '' OR r.cluster = {cluster:String})
+  AND $cluster_in{r.cluster}
   AND ({workload:String} = '' OR r.workload = {workload:String})
   AND ({model:String} = '' OR r.model = {model:String})
   AND ({session_id:String} = '' OR r.session_id = {session_id:String})

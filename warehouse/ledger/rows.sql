@@ -18,7 +18,7 @@ WHERE l.window_start >= fromUnixTimestamp64Milli(greatest({start_ms:Int64}, {aft
   AND l.window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
   AND (l.final = 1 OR ({provisional:UInt8} = 1 AND (m.log_id = '' OR l.window_start >= m.final_end)))
   AND (empty({tenants:Array(String)}) OR l.tenant IN {tenants:Array(String)})
-  AND ({cluster:String} = '' OR l.cluster = {cluster:String})
+  AND $cluster_in{l.cluster}
   AND ({workload:String} = '' OR l.workload = {workload:String})
   AND ({model:String} = '' OR l.model = {model:String})
   AND $within{l.hardware}

@@ -5,6 +5,6 @@ FROM ledger FINAL
 WHERE window_start IN (SELECT fromUnixTimestamp64Milli(arrayJoin({windows:Array(Int64)}), 'UTC'))
   AND final = 1 AND method = 3
   AND (empty({tenants:Array(String)}) OR tenant IN {tenants:Array(String)})
-  AND ({cluster:String} = '' OR cluster = {cluster:String})
+  AND $cluster_in{cluster}
   AND ({workload:String} = '' OR workload = {workload:String})
   AND ({model:String} = '' OR model = {model:String})

@@ -7,7 +7,7 @@ SELECT
 FROM reconciliation AS r FINAL
 WHERE r.hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND r.hour < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-  AND ({cluster:String} = '' OR r.cluster = {cluster:String})
+  AND $cluster_in{r.cluster}
   AND ({workload:String} = '' OR r.workload = {workload:String})
   AND (toUnixTimestamp64Milli(r.hour), r.cluster, r.workload, r.tenant, r.quantity, r.first_source, r.second_source)
     > ({after_ms:Int64}, {after_cluster:String}, {after_workload:String}, {after_tenant:String}, {after_quantity:String}, {after_first:String}, {after_second:String})

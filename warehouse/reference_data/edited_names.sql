@@ -6,6 +6,8 @@ SELECT 'cluster', toString(cluster) FROM clusters FINAL
 UNION DISTINCT
 SELECT 'cluster', toString(cluster) FROM prices FINAL
 UNION DISTINCT
+SELECT 'cluster', arrayJoin([toString(alias), toString(cluster)]) FROM cluster_aliases FINAL
+UNION DISTINCT
 SELECT 'hardware', toString(hardware) FROM idle_floors FINAL
 UNION DISTINCT
 SELECT 'hardware', toString(hardware) FROM work_weights FINAL

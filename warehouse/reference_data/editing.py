@@ -13,15 +13,19 @@ from contracts.errors import BadInput
 from contracts.settings import Settings
 from contracts.time_zones import local_epoch_ms, zone_of
 from contracts.units import rfc3339
+from warehouse.client import Warehouse
 from warehouse.ledger.known_names import MAX_NAMES, names_of
 from warehouse.reader import LedgerReader
+from warehouse.reference_data.aliases import list_aliases
 from warehouse.reference_data.changes import Change, Changes, PutRow, put_changes
 from warehouse.reference_data.effects import Effect, effects
 from warehouse.reference_data.fields import Reading
 from warehouse.reference_data.files import Problems, TextRow
 from warehouse.reference_data.parsing import label_of, parse_rows
+from warehouse.reference_data.prices import list_prices
+from warehouse.reference_data.renames import check_aliases, check_renamed, joined_prices, mirrored
 from warehouse.reference_data.storage import put_and_remove, put_rows, put_versioned
-from warehouse.reference_data.tables import InTime, ReferenceTable, Row
+from warehouse.reference_data.tables import ALIASES, PRICES, InTime, ReferenceTable, Row
 from warehouse.reference_data.validity import ANY
 
 _NAMED = 5
@@ -34,6 +38,8 @@ class Edit:
     table: ReferenceTable
     changes: Changes
     effects: list[Effect]
+    prices: Changes = field(default_factory=Changes)
+    """Changes of prices that follow from other changes, under former names of clusters."""
     notes: list[str] = field(default_factory=list)
     """Remarks for a person, one sentence each."""
 
@@ -75,10 +81,19 @@ def edit_of(
     if table.in_time is InTime.VERSIONS:
         _check_versions(table, stored, puts, problems)
     problems.check(len(rows))
+    if table is ALIASES:
+        check_aliases(reader, stored, puts, problems)
+    if table is PRICES:
+        check_renamed(list_aliases(reader), puts, problems)
+    problems.check(len(rows))
     changes = put_changes(table, stored, puts, problems, replaces=replaces)
+    prices = list_prices(reader) if table is ALIASES else []
+    follow = joined_prices(stored, prices, changes, problems) if table is ALIASES else Changes()
     problems.check(len(rows))
     _check_removals(reader, table, changes)
-    edit = Edit(table, changes, effects(reader, table, stored, changes, reading.zone.key))
+    zone = reading.zone.key
+    touched = effects(reader, PRICES, prices, follow, zone) + effects(reader, table, stored, changes, zone)
+    edit = Edit(table, changes, touched, follow)
     edit.notes += _notes(table, rows, puts, changes, reading)
     return edit
 
@@ -115,11 +130,14 @@ def removal_of(reader: LedgerReader, table: ReferenceTable, texts: Mapping[str, 
 def store_edit(reader: LedgerReader, edit: Edit) -> None:
     """Store the changes of an edit: puts and marked removals in one insert."""
     warehouse, table = reader.operator_warehouse(), edit.table
+    if edit.prices.changes:
+        _store_marked(warehouse, PRICES.table, edit.prices)
+    if table.marks_deleted:
+        changes = mirrored(list_aliases(reader), edit.changes) if table is PRICES else edit.changes
+        _store_marked(warehouse, table.table, changes)
+        return
     puts = [change.after for change in edit.changes.changes if change.after is not None]
     removals = [change.before for change in edit.changes.of("removed")]
-    if table.marks_deleted:
-        put_and_remove(warehouse, table.table, puts, removals)
-        return
     if table.version:
         put_rows(warehouse, table.table, puts)
     else:
@@ -134,6 +152,11 @@ def store_edit(reader: LedgerReader, edit: Edit) -> None:
             fragments={"table": table.table, "key": f"arrayStringConcat([{', '.join(columns)}], '\\n')"},
             keys=["\n".join(map(str, table.key_of(row))) for row in removals],
         )
+
+
+def _store_marked(warehouse: Warehouse, table: str, changes: Changes) -> None:
+    puts = [change.after for change in changes.changes if change.after is not None]
+    put_and_remove(warehouse, table, puts, [change.before for change in changes.of("removed")])
 
 
 def matching_rows(
@@ -225,6 +248,12 @@ def _notes(
     notes += _open_ends(table, puts, changes)
     if reading.local_times:
         notes.append(f"Times without an offset are of {reading.zone.key}.")
+    if table is ALIASES and changes.changes:
+        notes.append(
+            "Bills, efficiency, forecasts, usage and the fleet now read all rows under the cluster's name, also those "
+            "of the past. Its prices apply to them; former prices go on until its own begin. Windows, requests and "
+            "SQL show names as they are stored."
+        )
     if table.in_time is InTime.VERSIONS and changes.changes:
         notes.append(
             "Windows are attributed with it once the workers have started again. Stored rows stay as they are; a "

@@ -73,7 +73,7 @@ def effects(
         spans = _tenant_spans(stored, remaining, {row.tenant for row in touched}, bounds)
     else:
         scopes = {(row.kind, row.cluster) for row in touched}
-        spans = _price_spans(stored, remaining, scopes, names_of(reader, "cluster") - {ANY}, bounds)
+        spans = _price_spans(stored, remaining, scopes, names_of(reader, "cluster") - {ANY, *reader.aliases}, bounds)
     return list(_summed(reader, "tenant" if table.in_time is InTime.STEPS else "cluster", spans, zone))
 
 
@@ -84,12 +84,17 @@ _Spans = Mapping[tuple[str, bool, tuple[_Span, ...]], Sequence[str]]
 def _summed(reader: LedgerReader, column: str, spans: _Spans, zone: str) -> Iterator[Effect]:
     for (aspect, first, pieces), names in spans.items():
         (row,) = reader.ask(
-            "reference_data/touched_hours", fragments={"column": column}, names=list(names), zone=zone,
+            "reference_data/touched_hours", fragments={"column": column}, names=_stored_names(reader, names), zone=zone,
             starts=[piece.start_ms for piece in pieces], ends=[piece.end_ms for piece in pieces],
         )  # fmt: skip
         if row["hours"]:
             months = tuple(f"{month // 100}-{month % 100:02d}" for month in row["months"])
             yield Effect(aspect, tuple(names), row["hours"], row["energy_uj"], months, first)
+
+
+def _stored_names(reader: LedgerReader, names: Sequence[str]) -> list[str]:
+    """Return names with the former names of clusters among them."""
+    return [*names, *(alias for alias, cluster in reader.aliases.items() if cluster in names)]
 
 
 def _price_spans(

@@ -14,6 +14,7 @@ from typing import Any
 from contracts.errors import BadInput
 from warehouse.reader import LedgerReader
 from warehouse.reference_data import fields as f
+from warehouse.reference_data.aliases import ClusterAlias, list_aliases
 from warehouse.reference_data.attribution_tables import IdleFloor, WorkWeights, list_idle_floors, list_work_weights
 from warehouse.reference_data.clusters import Cluster, list_clusters
 from warehouse.reference_data.fields import ReferenceField
@@ -110,6 +111,12 @@ _TO = ReferenceField(
 _SOURCE = ReferenceField("source", "source", f.TEXT, "Origin of the figure, such as a contract.", "--source", True)
 _SIMULATED = "It exists in a simulation only."
 
+
+def _own_prices(reader: LedgerReader) -> list[Row]:
+    """Return prices without their copies under former names of clusters."""
+    return [price for price in list_prices(reader) if price.cluster not in reader.aliases]
+
+
 PRICES = ReferenceTable(
     name="prices",
     noun="price",
@@ -130,7 +137,7 @@ PRICES = ReferenceTable(
     key=("kind", "cluster", "valid_from_ms"),
     group=("kind", "cluster"),
     in_time=InTime.DISJOINT,
-    stored=list_prices,
+    stored=_own_prices,
     names={"cluster": "cluster"},
     example='energy us-east 0.083 --from 2026-01-01 --source "contract 17"',
 )  # fmt: skip
@@ -224,7 +231,23 @@ CLUSTERS = ReferenceTable(
     marks_deleted=False,
     example='us-east --note "hall 3"',
 )
+ALIASES = ReferenceTable(
+    name="aliases",
+    noun="alias",
+    table="cluster_aliases",
+    row=ClusterAlias,
+    fields=(
+        ReferenceField("alias", "alias", f.TEXT, "Former name of the cluster."),
+        ReferenceField("cluster", "cluster", f.TEXT, "Its name now, under which all of its rows are read."),
+    ),
+    key=("alias",),
+    group=("alias",),
+    in_time=InTime.NONE,
+    stored=list_aliases,
+    names={"alias": "cluster", "cluster": "cluster"},
+    example="us-east us-east-1",
+)
 TABLES: Mapping[str, ReferenceTable] = MappingProxyType(
-    {table.name: table for table in (TENANTS, FLOORS, WEIGHTS, PRICES, CLUSTERS)}
+    {table.name: table for table in (TENANTS, FLOORS, WEIGHTS, PRICES, CLUSTERS, ALIASES)}
 )
 """All tables by name, in the order in which they are described."""

@@ -9,13 +9,13 @@ SELECT
 FROM
 (
     SELECT
-        $groups, u.meter AS of_meter, u.unit AS of_unit, u.cluster AS in_cluster,
+        $groups, u.meter AS of_meter, u.unit AS of_unit, $cluster{u.cluster} AS in_cluster,
         sum(toDecimal256(u.quantity, 12)) AS quantity, count() AS rows
     FROM usage AS u FINAL
     WHERE u.at >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
       AND u.at < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
       AND (empty({tenants:Array(String)}) OR u.tenant IN {tenants:Array(String)})
-      AND ({cluster:String} = '' OR u.cluster = {cluster:String})
+      AND $cluster_in{u.cluster}
       AND ({workload:String} = '' OR u.workload = {workload:String})
       AND ({meter:String} = '' OR u.meter = {meter:String})
     GROUP BY ALL

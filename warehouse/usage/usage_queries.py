@@ -20,6 +20,7 @@ from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 from warehouse.results import UsageGroup
+from warehouse.sql_files import cluster_of
 
 BUCKETS = ("hour", "day", "month")
 _ALL = Filter()
@@ -30,7 +31,7 @@ MAX_KEYS = 5
 
 _GROUP_SQL: Mapping[str, tuple[str, str]] = {
     "tenant": ("u.tenant AS of_tenant", "toString(g.of_tenant)"),
-    "cluster": ("u.cluster AS of_cluster", "toString(g.of_cluster)"),
+    "cluster": (f"{cluster_of('u.cluster')} AS of_cluster", "toString(g.of_cluster)"),
     "workload": ("u.workload AS of_workload", "toString(g.of_workload)"),
     "hour": ("toStartOfHour(u.at) AS of_hour", "formatDateTime(g.of_hour, '%Y-%m-%dT%H:00:00Z')"),
     **{name: step_sql(name, "toUnixTimestamp64Milli(u.at)", "g") for name in ("day", "month")},
