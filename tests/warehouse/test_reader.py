@@ -15,7 +15,9 @@ import pytest
 
 from contracts.errors import AccessDenied, BadInput, BadQuery
 from tests.support.ledger_rows import row
+from warehouse.ad_hoc.saved_questions import saved_questions
 from warehouse.chargeback.rollups import CUTS
+from warehouse.chargeback.token_kinds import NO_FRAGMENTS
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
 from warehouse.reader import LedgerReader, operator_reader, tenant_reader
@@ -89,6 +91,7 @@ def test_every_query_is_used() -> None:
     assert sorted(str(p.relative_to(ROOT / "warehouse")) for p in (ROOT / "warehouse").rglob("*.sql")) == sorted(
         [f"{file.name}.sql" for file in FILES]
         + [f"migrations/{p.name}" for p in (ROOT / "warehouse" / "migrations").glob("*.sql")]
+        + [f"ad_hoc/saved/{question.name}.sql" for question in saved_questions()]
     )
 
 
@@ -214,6 +217,7 @@ def _fragments(file: SqlFile) -> dict[str, Any]:
             "charges": rollup,
             "spans": sql_file("chargeback/spans").render({"breaks": "[]"}),
             "cuts": CUTS,
+            **NO_FRAGMENTS,
             "divided": "[]",
             "breaks": "[]",
             "groups": "1",
