@@ -30,6 +30,8 @@ REPEATED = "double"
 MARK = "~"
 """Begins an identity that is no item's but a note about several, such as a trace: many requests may bring it."""
 _BYTES = 8
+IDENTITY_BYTES = 170
+"""Bytes of an identity in memory at most, measured (`python -m bench.senders`): a set has up to 8 places for each."""
 
 
 class KnownCalls(Protocol):
@@ -57,6 +59,7 @@ class DeduplicationWindow:
         """By part: its number, and the digests in it."""
         self._known: set[int] = set()
         self._changed: set[int] = set()
+        self._erased: set[str] = set()
         self.estimates = EstimatedCalls()
         self._put(np.frombuffer(dumped[: len(dumped) // _BYTES * _BYTES], "<u8").tolist())
 
@@ -66,7 +69,7 @@ class DeduplicationWindow:
         stored = [
             np.frombuffer(value, "<u8").tolist()
             for name, value in checkpoints.items()
-            if name.startswith(CHECKPOINT_PREFIX)
+            if name.startswith(CHECKPOINT_PREFIX) and value
         ]
         parts = sorted(((number, digests) for number, *digests in stored), key=lambda part: part[0])[-self._max_parts :]
         if parts:
@@ -106,17 +109,37 @@ class DeduplicationWindow:
 
     def changed_parts(self) -> dict[str, bytes]:
         """Return the parts that changed since `mark_stored`, as checkpoints by name; `load` restores them."""
-        slots = self._max_parts + 1  # A ring on disk: the part that was dropped last stays until the next one.
-        return {
-            f"{CHECKPOINT_PREFIX}{number % slots}": np.array([number, *digests], "<u8").tobytes()
-            for number, digests in self._parts
-            if number in self._changed
-        } | self.estimates.changed_parts()
+        return (
+            dict.fromkeys(self._erased, b"")
+            | {
+                self._slot(number): np.array([number, *digests], "<u8").tobytes()
+                for number, digests in self._parts
+                if number in self._changed
+            }
+            | self.estimates.changed_parts()
+        )
 
     def mark_stored(self) -> None:
         """Note that the result of `changed_parts` is on disk."""
         self._changed.clear()
+        self._erased.clear()
         self.estimates.mark_stored()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory, estimated."""
+        return IDENTITY_BYTES * len(self._known) + self.estimates.size_bytes
+
+    def shrink(self) -> None:
+        """Forget the oldest eighth of the parts, but for the last one, and of the estimated calls."""
+        for _ in range(min((len(self._parts) + 7) // 8, len(self._parts) - 1)):
+            self._erased.add(self._slot(self._parts.popleft()[0]))
+        self._known = {digest for _, digests in self._parts for digest in digests}  # A set that loses some stays large.
+        self.estimates.shrink()
+
+    def _slot(self, number: int) -> str:
+        # A ring on disk: the part that was dropped last stays until the next one.
+        return f"{CHECKPOINT_PREFIX}{number % (self._max_parts + 1)}"
 
     def _put(self, digests: Iterable[int]) -> None:
         for digest in digests:

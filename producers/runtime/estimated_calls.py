@@ -40,6 +40,12 @@ class EstimatedCall(msgspec.Struct, frozen=True, array_like=True):
         """The row as it was sent. Columns of another version are left out."""
         return RequestRow(**{name: value for name, value in self.columns.items() if name in RequestRow._fields})  # type: ignore[arg-type]
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory, estimated (`python -m bench.senders`)."""
+        texts = [value for value in self.columns.values() if isinstance(value, str)]
+        return 700 + sum(60 + 4 * len(text) if not text.isascii() else 60 + len(text) for text in texts)
+
 
 _DEFAULTS = RequestRow._field_defaults
 EstimateChanges = Mapping[int, tuple[EstimatedCall | None, EstimatedCall | None]]
@@ -60,17 +66,21 @@ class EstimatedCalls:
         self._calls: _Part = {}
         """All of them: other threads read it while parts change."""
         self._changed: set[int] = set()
+        self._erased: set[str] = set()
+        self.size_bytes = 0
+        """Bytes in memory, estimated."""
 
     def load(self, checkpoints: Mapping[str, bytes]) -> None:
         """Restore the calls from the parts that earlier runs stored as checkpoints; other checkpoints are ignored."""
         stored = [
             msgspec.msgpack.decode(value, type=tuple[int, _Part])
             for name, value in checkpoints.items()
-            if name.startswith(CHECKPOINT_PREFIX)
+            if name.startswith(CHECKPOINT_PREFIX) and value
         ]
         if parts := sorted(stored, key=lambda part: part[0])[-PARTS:]:
             self._parts = deque(parts)
             self._calls = {digest: call for _, part in parts for digest, call in part.items()}
+            self.size_bytes = sum(call.size_bytes for call in self._calls.values())
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -102,7 +112,7 @@ class EstimatedCalls:
 
     def changed_parts(self) -> dict[str, bytes]:
         """Return the parts that changed since `mark_stored`."""
-        return {
+        return dict.fromkeys(self._erased, b"") | {
             self._slot(number): msgspec.msgpack.encode((number, part))
             for number, part in self._parts
             if number in self._changed
@@ -111,6 +121,18 @@ class EstimatedCalls:
     def mark_stored(self) -> None:
         """Note that the result of `changed_parts` is on disk."""
         self._changed.clear()
+        self._erased.clear()
+
+    def shrink(self) -> None:
+        """Forget the oldest eighth of the parts, but for the last one."""
+        for _ in range(min((len(self._parts) + 7) // 8, len(self._parts) - 1)):
+            self._erased.add(self._slot(self._parts[0][0]))
+            self._drop_oldest()
+        self._calls = dict(self._calls)  # One that loses some stays large.
+
+    def _drop_oldest(self) -> None:
+        for digest in self._parts.popleft()[1]:
+            self.size_bytes -= self._calls.pop(digest).size_bytes
 
     def _set(self, digest: int, call: EstimatedCall | None) -> None:
         if digest in self._calls:
@@ -120,18 +142,20 @@ class EstimatedCalls:
         else:
             number, part = self._newest()
         self._changed.add(number)
+        if old := self._calls.get(digest):
+            self.size_bytes -= old.size_bytes
         if call is None:
             del part[digest], self._calls[digest]
         else:
             part[digest] = self._calls[digest] = call
+            self.size_bytes += call.size_bytes
 
     def _newest(self) -> tuple[int, _Part]:
         """Return the part that has room, after a new one was begun if need be."""
         if len(self._parts[-1][1]) >= CALLS_A_PART:
             self._parts.append((self._parts[-1][0] + 1, {}))
             if len(self._parts) > PARTS:
-                for digest in self._parts.popleft()[1]:
-                    del self._calls[digest]
+                self._drop_oldest()
         return self._parts[-1]
 
     @staticmethod

@@ -6,8 +6,7 @@ A total is stored in one transaction with the events made of its growth, in part
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 import msgspec
@@ -16,9 +15,11 @@ PARTS, SERIES_A_PART = 64, 512
 """Parts, and the most series of one: 32,768 in all. Beyond, those that were reported longest ago are forgotten."""
 CHECKPOINT_PREFIX = "series/"
 """Prefix of a part's name in the spool."""
+SERIES_BYTES = 264
+"""Bytes of a series in memory, measured (`python -m bench.senders`)."""
 
 
-class SeriesTotal(msgspec.Struct, frozen=True, array_like=True):
+class SeriesTotal(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Total of a counter at a time. `start_ns` is when it began, 0 if its sender does not say; times are Unix ns."""
 
     start_ns: int
@@ -53,7 +54,8 @@ class SeriesTotals:
 
     def __init__(self, since_ns: int = 0, older: SeriesTotals | None = None) -> None:
         self.since_ns, self._older = since_ns, older
-        self._parts: list[OrderedDict[int, SeriesTotal]] = [OrderedDict() for _ in range(PARTS)]
+        self._parts: list[dict[int, SeriesTotal]] = [{} for _ in range(PARTS)]
+        """The series that was set longest ago first."""
         self._changed: set[int] = set()
 
     def load(self, checkpoints: Mapping[str, bytes]) -> None:
@@ -61,12 +63,12 @@ class SeriesTotals:
         stored = [
             (int(name.removeprefix(CHECKPOINT_PREFIX)), msgspec.msgpack.decode(value, type=_Part))
             for name, value in checkpoints.items()
-            if name.startswith(CHECKPOINT_PREFIX)
+            if name.startswith(CHECKPOINT_PREFIX) and value
         ]
         for number, part in stored:
-            self._parts[number] = OrderedDict(part.totals)
+            self._parts[number] = dict(part.totals)
         if stored:
-            self.since_ns = min(part.since_ns for _, part in stored)
+            self.since_ns = max(part.since_ns for _, part in stored)
 
     def get(self, series: int) -> SeriesTotal | None:
         return self._parts[series % PARTS].get(series)
@@ -84,11 +86,29 @@ class SeriesTotals:
         """Set the new totals. The series that were set longest ago make room."""
         for series, (_, new) in changes.items():
             part = self._parts[series % PARTS]
+            part.pop(series, None)  # So that it comes last.
             part[series] = new
-            part.move_to_end(series)
             if len(part) > SERIES_A_PART:
-                part.popitem(last=False)
+                self._forget(part, [next(iter(part))])
             self._changed.add(series % PARTS)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory, estimated."""
+        return SERIES_BYTES * sum(map(len, self._parts))
+
+    def shrink(self) -> None:
+        """Forget an eighth of the series, those that were set longest ago."""
+        for number, part in enumerate(self._parts):
+            if part:
+                self._forget(part, list(part)[: (len(part) + 7) // 8])
+                self._parts[number] = dict(part)  # One that loses some stays large.
+                self._changed.add(number)
+
+    def _forget(self, part: dict[int, SeriesTotal], many: Iterable[int]) -> None:
+        """Forget series. If one is reported again it only begins: its growth so far was counted."""
+        for series in many:
+            self.since_ns = max(self.since_ns, part.pop(series).start_ns + 1)
 
     def undo(self, changes: TotalChanges) -> None:
         """Set the old totals again, because the new ones could not be stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -27,7 +28,7 @@ from producers.runtime.event_sequence import heartbeat_batch
 from producers.runtime.receiver.delivery_queue import DeliveryQueue, PendingRequest
 from producers.runtime.receiver.grpc_server import OtlpGrpcServer
 from producers.runtime.receiver.messages import unnumbered_messages
-from producers.runtime.receiver.parsers import THREADS, ParserPool
+from producers.runtime.receiver.parsers import BODIES_PER_COLLECTION, THREADS, ParserPool
 from producers.runtime.receiver.problems import Rejected
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.runner import _bind, _serve
@@ -190,6 +191,41 @@ def test_a_request_that_is_cancelled_while_it_waits_gives_its_turn_to_the_next()
         return order
 
     assert asyncio.run(run()) == ["c"]
+
+
+def test_no_collection_of_garbage_runs_within_a_body() -> None:
+    async def run() -> list[bool]:
+        pool, hold = ParserPool(threads=2), threading.Event()
+        first = asyncio.create_task(pool.run("a", hold.wait, HANG_S))
+        await asyncio.sleep(0)
+        states = [await pool.run("b", gc.isenabled), gc.isenabled()]
+        hold.set()
+        await first
+        return [*states, gc.isenabled()]
+
+    assert asyncio.run(run()) == [False, False, True]
+
+
+def test_parsers_that_never_rest_pause_for_a_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    collections: list[int] = []
+    order: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: collections.append(len(order)))
+
+    async def run() -> None:
+        pool, hold = ParserPool(threads=2), threading.Event()
+
+        def parse(number: int) -> None:
+            hold.wait(HANG_S)
+            order.append(number)
+
+        calls = [asyncio.create_task(pool.run("a", parse, n)) for n in range(2 * BODIES_PER_COLLECTION + 5)]
+        await asyncio.sleep(0)
+        hold.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(run())
+    assert collections == [BODIES_PER_COLLECTION, 2 * BODIES_PER_COLLECTION]
+    assert sorted(order) == list(range(2 * BODIES_PER_COLLECTION + 5))
 
 
 def test_an_error_of_a_parser_is_the_callers_and_frees_the_thread() -> None:

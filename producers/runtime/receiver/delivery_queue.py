@@ -293,6 +293,7 @@ class DeliveryQueue:
                 event_numbers.append((message.source, self._numbers.next(message.source, message.topic)))
                 messages.append(message.renumber(self._numbers.epoch, event_numbers[-1][1]))
         try:
+            self._memories.make_room()
             checkpoints = self._memories.changed_parts()
             spool_numbers = outbox.offer(messages, checkpoints) if messages or checkpoints else range(0)
             self._memories.mark_stored()

@@ -26,6 +26,8 @@ class ReceiverMetrics:
         self.in_flight = gauge("in_flight", "Requests being read or waiting for the brokers")
         self.waiting = gauge("waiting_events", "Events on disk that the brokers are not known to have")
         self.resent = count("resent", "Messages that the brokers refused; each is sent again under its own number")
+        self.forgotten = count("memory_forgotten", "Times that the sender with most in memory forgot its oldest calls")
+        self.memory = gauge("memory_bytes", "Bytes that the memories of all senders take, estimated")
         self.refusals = RefusalReport(registry)
         self.ack_seconds = Histogram(
             "wattlog_producer_http_ack_seconds", "From a request read to its rows acknowledged", registry=registry,

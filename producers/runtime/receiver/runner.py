@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
+
+from prometheus_client import Counter
 
 from contracts import codec
 from contracts.connection_bounds import HEAD_BYTES, KEEP_ALIVE_S, TURN_S, ConnectionBounds, bounded_protocol
@@ -20,6 +23,7 @@ from producers.runtime.delivery import Broker, Delivery
 from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.outbox import open_broker, open_spool
 from producers.runtime.publisher import OnDelivery
+from producers.runtime.rare_log import RareLog
 from producers.runtime.receiver.delivery_queue import DeliveryQueue
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.sender_memories import SenderMemories
@@ -48,8 +52,11 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
     from producers.runtime.receiver.server import RequestHandler, RequestLimits, create_app
 
     routes = open_routes(environment)
-    memories = SenderMemories(now_ns=lambda: environment.clock.wall_ms() * 1_000_000)
     metrics = ReceiverMetrics(environment.metrics)
+    memories = SenderMemories(
+        now_ns=lambda: environment.clock.wall_ms() * 1_000_000, on_forgotten=_forgotten(metrics.forgotten)
+    )
+    metrics.memory.set_function(lambda: memories.size_bytes)
     limits = RequestLimits(listener.max_body_bytes, listener.max_requests, ack_s=listener.ack_timeout_s)
     delivery_queue = DeliveryQueue(
         environment.clock, max_waiting=listener.max_waiting, on_resent=metrics.resent.inc, memories=memories
@@ -73,6 +80,8 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
         grpc = (
             None if listener.grpc_port is None else OtlpGrpcServer(handler, routes, listener.host, listener.grpc_port)
         )
+        gc.collect()
+        gc.freeze()  # The modules: no later collection visits them.
         _serve(
             create_app(handler, delivery_queue, routes),
             sock,
@@ -84,6 +93,21 @@ def run_listener(name: str, listener: Listener, environment: Environment, kafka:
         )
     if delivery_queue.failed:
         raise delivery_queue.failed
+
+
+def _forgotten(counter: Counter) -> Callable[[str], None]:
+    """Return a function that counts and logs a sender that forgets its oldest calls, because memory is bounded."""
+    rare_log = RareLog(log)
+
+    def count(sender: str) -> None:
+        counter.inc()
+        rare_log.write(
+            logging.WARNING,
+            f"the memories of all senders are full, and {sender!r} has most in them: its oldest calls are forgotten, "
+            "and count again if they are sent again",
+        )
+
+    return count
 
 
 class _FailureWatch:

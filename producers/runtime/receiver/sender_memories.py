@@ -13,6 +13,11 @@ from contracts.callers import Caller, Scope
 from producers.runtime.deduplication import DeduplicationWindow
 from producers.runtime.series_totals import SeriesTotals
 
+MAX_BYTES = 128 * 2**20
+"""Bytes of all memories together, estimated. Beyond, the sender with most of them forgets its oldest calls and series.
+
+So of 256 senders each has half a MiB that no other sender takes: 3,000 calls, for example.
+"""
 MAX_SENDERS = 256
 """Senders that are remembered. Beyond, the one that sent nothing new for the longest time makes room."""
 CHECKPOINT_PREFIX = "sender/"
@@ -26,17 +31,30 @@ class SenderMemory(NamedTuple):
     window: DeduplicationWindow
     totals: SeriesTotals
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory, estimated."""
+        return self.window.size_bytes + self.totals.size_bytes
+
+    def shrink(self) -> None:
+        """Forget an eighth of it, the oldest."""
+        self.window.shrink()
+        self.totals.shrink()
+
 
 class SenderMemories:
     """The memories by sender. That of "" is for a listener without credentials, and has what earlier versions stored.
 
-    `now_ns` is a Unix time. Its queue's thread changes them; other threads ask for one.
+    `now_ns` is a Unix time. `on_forgotten` is called with the sender that forgets what is oldest, because all of them
+    have more than `max_bytes`. Its queue's thread changes them; other threads ask for one.
     """
 
     def __init__(
         self, common: SenderMemory | None = None, *, max_senders: int = MAX_SENDERS,
-        now_ns: Callable[[], int] = lambda: 0,
+        max_bytes: int = MAX_BYTES, now_ns: Callable[[], int] = lambda: 0,
+        on_forgotten: Callable[[str], object] = lambda sender: None,
     ) -> None:  # fmt: skip
+        self._max_bytes, self._on_forgotten = max_bytes, on_forgotten
         self._common = common or SenderMemory(DeduplicationWindow(), SeriesTotals(now_ns()))
         self._max_senders, self._now_ns = max_senders, now_ns
         self._places: OrderedDict[str, tuple[int, SenderMemory]] = OrderedDict()
@@ -59,6 +77,26 @@ class SenderMemories:
                 for store in memory:
                     store.load(own_checkpoints)
                 self._places[own_checkpoints[_NAME].decode()] = place, memory
+        self.make_room()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all memories, estimated."""
+        return self._common.size_bytes + sum(memory.size_bytes for _, memory in list(self._places.values()))
+
+    def make_room(self) -> None:
+        """Let the sender with most in memory forget what is oldest, until all have no more than the bound together.
+
+        The largest one has more than an equal share, so no sender forgets anything within its own.
+        """
+        while self.size_bytes > self._max_bytes:
+            named = {"": self._common} | {sender: memory for sender, (_, memory) in self._places.items()}
+            sender = max(named, key=lambda name: named[name].size_bytes)
+            before = named[sender].size_bytes
+            named[sender].shrink()
+            self._on_forgotten(sender)
+            if named[sender].size_bytes == before:
+                return  # One part each: less is not forgotten.
 
     def of(self, sender: str) -> SenderMemory:
         """Return the memory of a sender: an empty one, which is not kept yet, where nothing is remembered of it."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from contracts.callers import OWN, SEND, Caller
-from producers.runtime.deduplication import MAX_IDENTITIES, PART, DeduplicationWindow
+from producers.runtime.batching import RequestRow
+from producers.runtime.deduplication import IDENTITY_BYTES, MAX_IDENTITIES, PART, DeduplicationWindow
+from producers.runtime.estimated_calls import EstimatedCall
 from producers.runtime.receiver.sender_memories import SenderMemories, SenderMemory, memory_name
-from producers.runtime.series_totals import PARTS, SERIES_A_PART, SeriesTotal, SeriesTotals
+from producers.runtime.series_totals import PARTS, SERIES_A_PART, SeriesTotal, SeriesTotals, SeriesTrial
 
 
 def add(memories: SenderMemories, sender: str, *identities: str) -> None:
@@ -80,6 +82,85 @@ def test_beyond_the_bound_the_sender_that_sent_nothing_for_longest_makes_room() 
         assert [knows(run, *one) for one in (("a", "1 0"), ("b", "2 0"), ("c", "3"), ("c", "2 900"))] == [
             True, False, True, False,
         ]  # fmt: skip
+
+
+SHARE = 4 * PART * IDENTITY_BYTES
+BOUND = 8 * SHARE
+"""Room of eight senders with four parts each."""
+
+
+def test_beyond_the_bytes_of_all_senders_the_one_with_most_forgets_its_oldest_calls() -> None:
+    forgetful: list[str] = []
+    memories = SenderMemories(max_bytes=BOUND, on_forgotten=forgetful.append)
+    add(memories, "small", *(f"call {n}" for n in range(3 * PART)))
+    for n in range(64 * PART):
+        add(memories, "large", f"flood {n}")
+        if n % PART == 0:
+            memories.make_room()
+    memories.make_room()
+    assert memories.size_bytes <= BOUND
+    assert set(forgetful) == {"large"}
+    assert all(knows(memories, "small", f"call {n}") for n in range(3 * PART))
+    assert knows(memories, "large", f"flood {64 * PART - 1}")
+    assert not knows(memories, "large", "flood 0")
+
+
+def test_many_senders_leave_each_its_share() -> None:
+    memories = SenderMemories(max_senders=8, max_bytes=BOUND)
+    add(memories, "small", *(f"call {n}" for n in range(3 * PART)))
+    for round_ in range(3):
+        for sender in range(6):
+            add(memories, f"large {sender}", *(f"flood {round_} {n}" for n in range(16 * PART)))
+            memories.make_room()
+    assert memories.size_bytes <= BOUND
+    assert all(knows(memories, "small", f"call {n}") for n in range(3 * PART))
+
+
+def test_calls_that_were_forgotten_for_room_are_not_on_disk_either() -> None:
+    memories = SenderMemories(max_bytes=BOUND)
+    add(memories, "large", *(f"call {n}" for n in range(48 * PART)))
+    disk = stored(memories)
+    memories.make_room()
+    disk = stored(memories, disk)
+    again = next_run(disk, max_bytes=2**40)
+    assert again.size_bytes == memories.size_bytes <= BOUND
+    assert (knows(again, "large", "call 0"), knows(again, "large", f"call {48 * PART - 1}")) == (False, True)
+
+
+def test_more_than_the_bound_on_disk_is_forgotten_at_the_start() -> None:
+    memories = SenderMemories()
+    add(memories, "large", *(f"call {n}" for n in range(48 * PART)))
+    assert next_run(stored(memories), max_bytes=BOUND).size_bytes <= BOUND
+
+
+def test_estimated_calls_and_series_count_towards_the_bound() -> None:
+    row = RequestRow(
+        tenant="acme", model="m", request_id="1", t_start_ms=0, t_first_ms=0, t_end_ms=1, prompt_tokens=1,
+        cached_tokens=0, completion_tokens=1,
+    )  # fmt: skip
+    memories = SenderMemories(max_bytes=2**20)
+    memory = memories.of("a")
+    memories.keep("a", memory)
+    memory.totals.apply({n: (None, SeriesTotal(5, 5, n)) for n in range(4_000)})
+    calls = {n: EstimatedCall.of("c", "w", row, "", [n]) for n in range(4_000)}
+    memory.window.estimates.apply({n: (None, call) for n, call in calls.items()})
+    before = memories.size_bytes
+    memories.make_room()
+    assert before > 2**20 >= memories.size_bytes
+    assert memory.window.estimates.get(3_999) == calls[3_999]
+    assert memory.totals.get(3_999) == SeriesTotal(5, 5, 3_999)
+    again = next_run(stored(memories), max_bytes=2**40)
+    assert again.size_bytes == memories.size_bytes
+
+
+def test_a_series_that_was_forgotten_only_begins_again() -> None:
+    totals = SeriesTotals(since_ns=1)
+    totals.apply({n * PARTS: (None, SeriesTotal(10 + n, 20, 100)) for n in range(SERIES_A_PART + 1)})
+    assert totals.get(0) is None
+    assert SeriesTrial(totals).growth(0, SeriesTotal(10, 30, 150)) is None
+    assert SeriesTrial(totals).growth(1, SeriesTotal(11, 30, 150)) is not None
+    totals.shrink()
+    assert SeriesTrial(totals).growth(PARTS, SeriesTotal(11, 30, 150)) is None
 
 
 def test_counters_of_a_sender_that_may_have_been_forgotten_only_begin() -> None:
