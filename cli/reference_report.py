@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -32,7 +33,7 @@ def print_changes(edit: Edit, *, stored: bool, as_json: bool) -> None:
 
     report = edit_report(edit, MAX_JSON_CHANGES if as_json else MAX_LINES, stored=stored)
     if as_json:
-        print_json(report)
+        print_json(asdict(report))
         return
     for line in map(_line, report.changes):
         typer.echo(line)
