@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.project.tree import ROOT, texts
 
-ROOMS = ("contracts", "access", "producers", "streams", "warehouse", "forecasting", "api", "cli")
+ROOMS = ("contracts", "access", "billing", "producers", "streams", "warehouse", "forecasting", "api", "cli")
 ROOTS = (*ROOMS, "bench", "tests", "docs", "k8s")
 _PATH = re.compile(
     r"(?<![\w./<{-])((?:" + "|".join(ROOTS) + r")(?:/[\w.-]+)+\.(?:py|md|sql|toml|ya?ml|svg|png|proto))\b"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.project.tree import ROOT
 
-ROOMS = ("contracts", "access", "producers", "streams", "warehouse", "forecasting", "api", "cli", "bench", "tests")
+ROOMS = ("contracts", "access", "billing", "producers", "streams", "warehouse", "forecasting", "api", "cli", "bench", "tests")
 
 BANNED_NAMES = frozenset(
     re.findall(

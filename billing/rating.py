@@ -1,0 +1,195 @@
+"""Rating: each quantity by the most specific rate that counts for its place and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from billing.line_items import Category, Charge
+from billing.price_book import ENERGY_COST, MONTHS, PriceBook, Rate
+from billing.quantities import EnergyCharge, Quantity, with_compute_units
+from billing.rounding import decimal_of
+from billing.scopes import Place
+from billing.segments import Segments
+from billing.tiers import Mode, Step, price_steps
+from contracts.units import shortest_decimal
+
+SIDES = ("cost", "revenue")
+
+
+@dataclass(slots=True)
+class Rated:
+    """Charges of a period, and the meters that were used and have no rate in the book at all."""
+
+    charges: list[Charge]
+    unpriced_meters: dict[str, Fraction] = field(default_factory=dict)
+
+
+def rate(book: PriceBook, times: Segments, quantities: Iterable[Quantity], energy: Sequence[EnergyCharge]) -> Rated:
+    """Return the charges of a period: electricity, then every priced meter, fees included.
+
+    Tiers count what a tenant used in the whole period, and the money is divided over its places by quantity. A
+    quantity of a priced meter that no rate fits is an open charge.
+    """
+    tenants = dict.fromkeys(charge.place.tenant for charge in energy)
+    sums: dict[tuple[Rate | None, str, str, Place, str], Fraction] = {}
+    rated = Rated([_electricity(charge, times) for charge in energy])
+    finder = _Finder(book, times)
+    in_units = {meter for unit in book.compute_units if unit.name in book.meters for meter, _ in unit.weights}
+    for quantity in with_compute_units([*quantities, *_surcharged(energy)], book.compute_units):
+        tenants[quantity.place.tenant] = None
+        if quantity.meter not in book.meters:
+            if quantity.meter not in in_units and quantity.meter != ENERGY_COST:
+                seen = rated.unpriced_meters.get(quantity.meter, Fraction(0))
+                rated.unpriced_meters[quantity.meter] = seen + Fraction(quantity.quantity)
+            continue
+        for side in finder.sides(quantity.meter):
+            found = finder.find(side, quantity.meter, quantity.place, quantity.number)
+            key = (found, side, quantity.meter, quantity.place, quantity.unit)
+            sums[key] = sums.get(key, Fraction(0)) + Fraction(quantity.quantity)
+    rated.charges += _priced(book, times, sums)
+    rated.charges += _fees(book, times, tenants)
+    return rated
+
+
+def _surcharged(energy: Sequence[EnergyCharge]) -> Iterator[Quantity]:
+    """Yield the money of electricity as a meter, for books that put a margin on it."""
+    for charge in energy:
+        if charge.cost:
+            yield Quantity(ENERGY_COST, charge.currency, charge.cost, charge.place)
+
+
+def _electricity(charge: EnergyCharge, times: Segments) -> Charge:
+    kwh = charge.kwh_facility
+    steps = (
+        (f"{shortest_decimal(kwh)} kWh of the facility, by the tariffs of cluster {charge.place.cluster}",)
+        if kwh is not None
+        else tuple(f"no {kind} price" for kind in charge.lacks) or ("no measured energy",)
+    )
+    return Charge(
+        category=Category.USAGE,
+        name="electricity",
+        meter="energy",
+        unit="kWh",
+        quantity=Fraction(kwh if kwh is not None else 0),
+        place=charge.place,
+        currency=charge.currency,
+        amount=None if charge.cost is None else Fraction(charge.cost),
+        from_ms=times.start_ms,
+        to_ms=times.end_ms,
+        energy_uj=charge.energy_uj,
+        gco2=charge.gco2,
+        steps=steps,
+    )
+
+
+class _Finder:
+    """The rate of a meter at a place in a class of time, remembered."""
+
+    def __init__(self, book: PriceBook, times: Segments) -> None:
+        self._book, self._times = book, times
+        self._cache: dict[tuple[str, str, Place, int], Rate | None] = {}
+
+    def sides(self, meter: str) -> list[str]:
+        sides = {rate.side for rate in self._book.rates_of(meter)}
+        return [side for side in SIDES if side in sides]
+
+    def find(self, side: str, meter: str, place: Place, number: int) -> Rate | None:
+        key = (side, meter, place, number)
+        if key not in self._cache:
+            counting = self._times.rates[number]
+            fits = (
+                r for r in self._book.rates_of(meter) if r.side == side and r in counting and r.scope.applies(place)
+            )
+            self._cache[key] = next(fits, None)
+        return self._cache[key]
+
+
+def _priced(
+    book: PriceBook, times: Segments, sums: dict[tuple[Rate | None, str, str, Place, str], Fraction]
+) -> Iterator[Charge]:
+    """Yield a charge for each rate and place. One account's quantity of a rate is priced as a whole."""
+    accounts: dict[tuple[Rate, str], list[tuple[Place, str, Fraction]]] = {}
+    for (found, side, meter, place, unit), quantity in sums.items():
+        if found is None:
+            yield Charge(
+                category=Category.USAGE, name=meter, meter=meter, unit=unit, quantity=quantity, place=place,
+                currency=book.currency, amount=None, from_ms=times.start_ms, to_ms=times.end_ms, side=side,
+                steps=(f"no rate of {meter} fits this place and time",),
+            )  # fmt: skip
+        elif found.unit and found.unit != unit:
+            yield Charge(
+                category=Category.USAGE, name=found.name, meter=meter, unit=unit, quantity=quantity, place=place,
+                currency=found.currency or book.currency, amount=None, from_ms=times.start_ms, to_ms=times.end_ms,
+                side=side, steps=(f"rate {found.name!r} is for {found.unit}, and the quantity is in {unit}",),
+            )  # fmt: skip
+        else:
+            accounts.setdefault((found, place.tenant), []).append((place, unit, quantity))
+    for (found, _), parts in accounts.items():
+        yield from _of_account(book, times, found, parts)
+
+
+def _of_account(
+    book: PriceBook, times: Segments, found: Rate, parts: Sequence[tuple[Place, str, Fraction]]
+) -> Iterator[Charge]:
+    total = sum((quantity for _, _, quantity in parts), Fraction(0))
+    currency = found.currency or book.currency
+    flat = found.mode is Mode.FLAT
+    for place, unit, quantity in parts:
+        # A flat price needs no whole; a part of any other is its share of the whole's money.
+        priced = quantity if flat else total
+        share = Fraction(1) if flat else quantity / total if total else Fraction(0)
+        steps = price_steps(priced, found.mode, found.tiers, found.per)
+        texts = tuple(step_text(step, unit, currency) for step in steps)
+        if share != 1:
+            texts += (f"of which {number(share * 100)} %, by quantity",)
+        yield Charge(
+            category=Category.USAGE,
+            name=found.name,
+            meter=found.meter,
+            unit=unit,
+            quantity=quantity,
+            place=place,
+            currency=currency,
+            amount=share * sum((step.amount for step in steps), Fraction(0)),
+            from_ms=max(times.start_ms, found.from_ms),
+            to_ms=min(times.end_ms, found.to_ms),
+            price=found.tiers[0].price if flat else None,
+            per=found.per,
+            side=found.side,
+            steps=texts,
+        )
+
+
+def _fees(book: PriceBook, times: Segments, tenants: Iterable[str]) -> Iterator[Charge]:
+    """Yield the fees of every tenant that used something, or that a fee names; by the time of the period they hold."""
+    for fee in book.rates_of(MONTHS):
+        named = dict(fee.scope.values).get("tenant")
+        for tenant in dict.fromkeys([*tenants, *([named] if named else [])]):
+            place = Place(tenant=tenant)
+            if not fee.valid(times.start_ms, times.end_ms) or not fee.scope.applies(place):
+                continue
+            start, end = max(times.start_ms, fee.from_ms), min(times.end_ms, fee.to_ms)
+            share = Fraction(end - start, times.end_ms - times.start_ms)
+            step = Step(share, fee.tiers[0].price, fee.per)
+            currency = fee.currency or book.currency
+            yield Charge(
+                category=Category.PURCHASE, name=fee.name, meter=MONTHS, unit="month", quantity=share, place=place,
+                currency=currency, amount=step.amount, from_ms=start, to_ms=end, price=step.price, per=fee.per,
+                side=fee.side, steps=(step_text(step, "month", currency),),
+            )  # fmt: skip
+
+
+def step_text(step: Step, unit: str, currency: str) -> str:
+    """Return a product as text: `1234 token x 0.40 EUR per 1000000 = 0.0004936 EUR`."""
+    per = f" per {shortest_decimal(step.per)}" if step.per != 1 else ""
+    return (
+        f"{number(step.quantity)} {unit} x {shortest_decimal(step.price)} {currency}{per} "
+        f"= {number(step.amount)} {currency}"
+    )
+
+
+def number(value: Fraction) -> str:
+    """Return a fraction to twelve places, without zeros at its end."""
+    return shortest_decimal(decimal_of(value))
