@@ -19,7 +19,7 @@ import pytest
 from contracts.events import TOKENS
 from tests.support.paths import ROOT
 
-PACKAGES = ("contracts", "producers", "streams", "warehouse", "forecasting", "api", "cli")
+PACKAGES = ("contracts", "billing", "producers", "streams", "warehouse", "forecasting", "api", "cli")
 TOTAL = re.compile(r"\b(?:\w+\.)?prompt_tokens \+ (?:\w+\.)?completion_tokens\b")
 """The total `tokens`, of which other columns are parts: no list of columns."""
 NOT_LISTS = {

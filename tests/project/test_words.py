@@ -13,7 +13,9 @@ import pytest
 
 from tests.project.tree import ROOT
 
-ROOMS = ("contracts", "access", "billing", "producers", "streams", "warehouse", "forecasting", "api", "cli", "bench", "tests")
+ROOMS = (
+    "contracts", "access", "billing", "producers", "streams", "warehouse", "forecasting", "api", "cli", "bench", "tests",
+)  # fmt: skip
 
 BANNED_NAMES = frozenset(
     re.findall(
