@@ -17,7 +17,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 """Meters that are a part of another one. A part with a rate of its own is priced there, and no longer in the whole."""
 REQUESTS, FAILURES = "requests", "failures"
 ALLOCATED, USED = "gpu_allocated_seconds", "gpu_used_seconds"
-"""Time of GPUs: whole, for whoever holds them, used or not; and divided over tenants as their energy is."""
+"""Time of GPUs: all of it, for whoever holds them, used or not; and divided over tenants as their energy is."""
 
 LEDGER_METERS: Mapping[str, str] = {
     INPUT: "token", CACHE_READ: "token", CACHE_WRITE: "token", OUTPUT: "token",
@@ -63,9 +63,9 @@ def token_quantities(sums: Mapping[str, int], place: Place, number: int, priced:
     """Yield the tokens and requests of a ledger row's sums, so that no token is in two quantities.
 
     `priced` are the meters that have rates. A part (audio, reasoning) is taken out of its whole where it has one; it is
-    at most what is left of the whole, as a part that was read from the cache is billed there.
+    at most what is left of that, as a part that was read from the cache is billed there.
     """
-    whole = {
+    rest = {
         INPUT: sums["prompt_tokens"] - sums["cached_tokens"] - sums["cache_write_tokens"],
         OUTPUT: sums["completion_tokens"],
     }
@@ -73,9 +73,9 @@ def token_quantities(sums: Mapping[str, int], place: Place, number: int, priced:
     for name, parts in PARTS.items():
         for part in parts:
             if part in priced:
-                counts[part] = min(sums[_COLUMNS[part]], max(whole[name], 0))
-                whole[name] -= counts[part]
-    counts |= whole | {REQUESTS: sums["requests"], FAILURES: sums["failures"]}
+                counts[part] = min(sums[_COLUMNS[part]], max(rest[name], 0))
+                rest[name] -= counts[part]
+    counts |= rest | {REQUESTS: sums["requests"], FAILURES: sums["failures"]}
     for meter, count in counts.items():
         if count:
             yield Quantity(meter, LEDGER_METERS[meter], Decimal(count), place, number)

@@ -45,8 +45,8 @@ def rate(book: PriceBook, times: Segments, quantities: Iterable[Quantity], energ
                 rated.unpriced_meters[quantity.meter] = seen + Fraction(quantity.quantity)
             continue
         for side in finder.sides(quantity.meter):
-            found = finder.find(side, quantity.meter, quantity.place, quantity.number)
-            key = (found, side, quantity.meter, quantity.place, quantity.unit)
+            fit = finder.find(side, quantity.meter, quantity.place, quantity.number)
+            key = (fit, side, quantity.meter, quantity.place, quantity.unit)
             sums[key] = sums.get(key, Fraction(0)) + Fraction(quantity.quantity)
     rated.charges += _priced(book, times, sums)
     rated.charges += _fees(book, times, tenants)
@@ -111,53 +111,53 @@ def _priced(
 ) -> Iterator[Charge]:
     """Yield a charge for each rate and place. One account's quantity of a rate is priced as a whole."""
     accounts: dict[tuple[Rate, str], list[tuple[Place, str, Fraction]]] = {}
-    for (found, side, meter, place, unit), quantity in sums.items():
-        if found is None:
+    for (fit, side, meter, place, unit), quantity in sums.items():
+        if fit is None:
             yield Charge(
                 category=Category.USAGE, name=meter, meter=meter, unit=unit, quantity=quantity, place=place,
                 currency=book.currency, amount=None, from_ms=times.start_ms, to_ms=times.end_ms, side=side,
                 steps=(f"no rate of {meter} fits this place and time",),
             )  # fmt: skip
-        elif found.unit and found.unit != unit:
+        elif fit.unit and fit.unit != unit:
             yield Charge(
-                category=Category.USAGE, name=found.name, meter=meter, unit=unit, quantity=quantity, place=place,
-                currency=found.currency or book.currency, amount=None, from_ms=times.start_ms, to_ms=times.end_ms,
-                side=side, steps=(f"rate {found.name!r} is for {found.unit}, and the quantity is in {unit}",),
+                category=Category.USAGE, name=fit.name, meter=meter, unit=unit, quantity=quantity, place=place,
+                currency=fit.currency or book.currency, amount=None, from_ms=times.start_ms, to_ms=times.end_ms,
+                side=side, steps=(f"rate {fit.name!r} is for {fit.unit}, and the quantity is in {unit}",),
             )  # fmt: skip
         else:
-            accounts.setdefault((found, place.tenant), []).append((place, unit, quantity))
-    for (found, _), parts in accounts.items():
-        yield from _of_account(book, times, found, parts)
+            accounts.setdefault((fit, place.tenant), []).append((place, unit, quantity))
+    for (fit, _), parts in accounts.items():
+        yield from _of_account(book, times, fit, parts)
 
 
 def _of_account(
-    book: PriceBook, times: Segments, found: Rate, parts: Sequence[tuple[Place, str, Fraction]]
+    book: PriceBook, times: Segments, fit: Rate, parts: Sequence[tuple[Place, str, Fraction]]
 ) -> Iterator[Charge]:
     total = sum((quantity for _, _, quantity in parts), Fraction(0))
-    currency = found.currency or book.currency
-    flat = found.mode is Mode.FLAT
+    currency = fit.currency or book.currency
+    flat = fit.mode is Mode.FLAT
     for place, unit, quantity in parts:
         # A flat price needs no whole; a part of any other is its share of the whole's money.
         priced = quantity if flat else total
         share = Fraction(1) if flat else quantity / total if total else Fraction(0)
-        steps = price_steps(priced, found.mode, found.tiers, found.per)
+        steps = price_steps(priced, fit.mode, fit.tiers, fit.per)
         texts = tuple(step_text(step, unit, currency) for step in steps)
         if share != 1:
             texts += (f"of which {number(share * 100)} %, by quantity",)
         yield Charge(
             category=Category.USAGE,
-            name=found.name,
-            meter=found.meter,
+            name=fit.name,
+            meter=fit.meter,
             unit=unit,
             quantity=quantity,
             place=place,
             currency=currency,
             amount=share * sum((step.amount for step in steps), Fraction(0)),
-            from_ms=max(times.start_ms, found.from_ms),
-            to_ms=min(times.end_ms, found.to_ms),
-            price=found.tiers[0].price if flat else None,
-            per=found.per,
-            side=found.side,
+            from_ms=max(times.start_ms, fit.from_ms),
+            to_ms=min(times.end_ms, fit.to_ms),
+            price=fit.tiers[0].price if flat else None,
+            per=fit.per,
+            side=fit.side,
             steps=texts,
         )
 

@@ -33,9 +33,9 @@ class Scope(NamedTuple):
 
     @property
     def specificity(self) -> tuple[bool, ...]:
-        """Which names are given, the most specific first: the greater tuple is the more specific scope."""
-        given = dict(self.values)
-        return tuple(name in given for name in SCOPES)
+        """Which names have values, the most specific first: the greater tuple is the more specific scope."""
+        values = dict(self.values)
+        return tuple(name in values for name in SCOPES)
 
     def applies(self, place: Place) -> bool:
         """Return whether a place has all values of the scope."""

@@ -14,7 +14,8 @@ import pytest
 from tests.project.tree import ROOT
 
 ROOMS = (
-    "contracts", "access", "billing", "producers", "streams", "warehouse", "forecasting", "api", "cli", "bench", "tests",
+    "contracts", "access", "billing", "producers", "streams",
+    "warehouse", "forecasting", "api", "cli", "bench", "tests",
 )  # fmt: skip
 
 BANNED_NAMES = frozenset(
