@@ -13,9 +13,9 @@ from fractions import Fraction
 from typing import TypeVar
 
 from billing.line_items import Category, Charge
+from billing.places import Place
 from billing.price_book import Grant, Percentage, PriceBook, Row
 from billing.rating import number
-from billing.scopes import Place
 from billing.segments import Segments
 from contracts.units import shortest_decimal
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from billing.adjustments import Balances, adjust
 from billing.line_items import Charge, LineItem
 from billing.price_book import PriceBook
-from billing.quantities import EnergyCharge, Quantity
+from billing.quantities import EnergyCharge, MeteredQuantity
 from billing.rating import SIDES, rate
 from billing.rounding import decimal_of, minor_digits, round_lines
 from billing.segments import segments
@@ -34,7 +34,7 @@ def bill(
     period: str,
     start_ms: int,
     end_ms: int,
-    quantities: Iterable[Quantity],
+    quantities: Iterable[MeteredQuantity],
     energy: Sequence[EnergyCharge],
     balances: Balances,
 ) -> Bill:

@@ -1,4 +1,4 @@
-"""The price book as a TOML document: parsed, checked, and every fault told with its place and the fix."""
+"""The price book as a TOML document: parsed and checked, and a fault is named with its place and the fix."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from billing.places import SCOPES, PriceScope, scope_of
 from billing.price_book import (
     END_MS,
     ENERGY_COST,
@@ -24,7 +25,6 @@ from billing.price_book import (
 )
 from billing.quantities import LEDGER_METERS
 from billing.schedules import ALWAYS, DAYS, Schedule
-from billing.scopes import SCOPES, Scope, scope_of
 from billing.tiers import Mode, Tier
 from contracts.errors import BadInput
 from contracts.time_zones import local_epoch_ms, zone_of
@@ -279,7 +279,7 @@ class _Reader:
         )
 
 
-def _scope(values: Mapping[str, str]) -> Scope:
+def _scope(values: Mapping[str, str]) -> PriceScope:
     return scope_of(values)
 
 

@@ -8,11 +8,11 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
-from billing.scopes import Place
+from billing.places import Place
 
 
 class Category(StrEnum):
-    """What kind of charge a line is (FOCUS: ChargeCategory)."""
+    """The kind of charge (FOCUS: ChargeCategory)."""
 
     USAGE = "usage"
     """A quantity that was used, electricity included."""
@@ -87,5 +87,5 @@ class LineItem:
 
     @property
     def tenant(self) -> str:
-        """Who is billed."""
+        """The tenant that is billed."""
         return self.place.tenant

@@ -12,8 +12,8 @@ from decimal import Decimal
 from itertools import combinations
 from typing import Literal
 
+from billing.places import EVERYWHERE, Place, PriceScope, overlap
 from billing.schedules import ALWAYS, Schedule, both
-from billing.scopes import EVERYWHERE, Place, Scope, overlap
 from billing.tiers import Mode, Tier
 from contracts.errors import BadInput
 from contracts.units import rfc3339
@@ -30,10 +30,10 @@ Side = Literal["cost", "revenue"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What all rows of a book have: a name, a scope, and a validity."""
+    """A row of a book: a name, a scope, and a validity."""
 
     name: str
-    scope: Scope = EVERYWHERE
+    scope: PriceScope = EVERYWHERE
     from_ms: int = 0
     to_ms: int = END_MS
 
@@ -61,7 +61,7 @@ class Rate(Row):
 
     @property
     def specificity(self) -> tuple[bool, ...]:
-        """Scope first; then a rate for some hours counts before one for all of them."""
+        """PriceScope first; then a rate for some hours counts before one for all of them."""
         return (*self.scope.specificity, self.when != ALWAYS)
 
 
@@ -92,7 +92,7 @@ class ComputeUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What the ledger does not know of a cluster's workloads: their type, SLA, region and provider.
+    """A note on what the ledger does not know of a cluster's workloads: their type, SLA, region and provider.
 
     `cluster` and `workload` may end in `*`, for every name that begins so. Each value is the first fitting label's.
     """
@@ -162,22 +162,31 @@ class PriceBook:
                 yield table, row
 
     def check(self) -> None:
-        """Raise BadInput for rows that share a name, tell two prices for one thing, or leave a hole between them."""
+        """Raise BadInput for rows that share a name, tell two prices for one thing, or leave a gap between them."""
         self._check_names()
         for rates in self._by_meter.values():
             _check_one_price(rates)
-            _check_holes(rates)
+            _check_gaps(rates)
 
     def _check_names(self) -> None:
         """A name with one start is one row: lines and later versions point to it."""
-        first: dict[tuple[str, str, int], Row] = {}
+        first: dict[tuple[str, str], Row] = {}
+        starts: set[tuple[str, str, int]] = set()
         for table, row in self.rows():
-            key = (table, row.name, row.from_ms)
-            if key in first:
+            one = first.setdefault((table, row.name), row)
+            if one.scope != row.scope or getattr(one, "when", None) != getattr(row, "when", None):
+                raise BadInput(
+                    f"{table}.name", row.name, "rows of one name are versions: give another scope or schedule its own"
+                )
+            if (table, row.name, row.from_ms) in starts:
                 raise BadInput(
                     f"{table}.name", row.name, f"two rows have this name and start at {rfc3339(row.from_ms)}"
                 )
-            first[key] = row
+            starts.add((table, row.name, row.from_ms))
+        grants = [row.name for row in (*self.commitments, *self.credits)]
+        for name in grants:
+            if grants.count(name) > 1:
+                raise BadInput("credits.name", name, "what is left of a grant is known by its name: give each its own")
 
 
 def _check_one_price(rates: list[Rate]) -> None:
@@ -198,9 +207,9 @@ def _check_one_price(rates: list[Rate]) -> None:
             )  # fmt: skip
 
 
-def _check_holes(rates: list[Rate]) -> None:
+def _check_gaps(rates: list[Rate]) -> None:
     """A later version that does not begin where the former ends leaves time without a price, mostly by mistake."""
-    groups: dict[tuple[str, Scope], list[Rate]] = {}
+    groups: dict[tuple[str, PriceScope], list[Rate]] = {}
     for rate in rates:
         groups.setdefault((rate.side, rate.scope), []).append(rate)
     for (_, scope), group in groups.items():
@@ -217,7 +226,7 @@ def _check_holes(rates: list[Rate]) -> None:
             until = max(until, rate.to_ms)
 
 
-def _narrower(one: Scope, other: Scope) -> Iterator[bool]:
+def _narrower(one: PriceScope, other: PriceScope) -> Iterator[bool]:
     """Yield, for each value that `one` asks for, whether `other` leaves it open or has another."""
     values: Mapping[str, str] = dict(other.values)
     for name, value in one.values:

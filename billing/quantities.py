@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from billing.places import Place
 from billing.price_book import ComputeUnit
-from billing.scopes import Place
 
 INPUT, CACHE_READ, CACHE_WRITE, OUTPUT = "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens"
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Quantity:
+class MeteredQuantity:
     """So many units of a meter, of one place, in all segments of one class."""
 
     meter: str
@@ -59,13 +59,15 @@ class EnergyCharge:
     lacks: tuple[str, ...] = ()
 
 
-def token_quantities(sums: Mapping[str, int], place: Place, number: int, priced: frozenset[str]) -> Iterator[Quantity]:
+def token_quantities(
+    sums: Mapping[str, int], place: Place, number: int, priced: frozenset[str]
+) -> Iterator[MeteredQuantity]:
     """Yield the tokens and requests of a ledger row's sums, so that no token is in two quantities.
 
     `priced` are the meters that have rates. A part (audio, reasoning) is taken out of its whole where it has one; it is
     at most what is left of that, as a part that was read from the cache is billed there.
     """
-    rest = {
+    totals = {
         INPUT: sums["prompt_tokens"] - sums["cached_tokens"] - sums["cache_write_tokens"],
         OUTPUT: sums["completion_tokens"],
     }
@@ -73,15 +75,17 @@ def token_quantities(sums: Mapping[str, int], place: Place, number: int, priced:
     for name, parts in PARTS.items():
         for part in parts:
             if part in priced:
-                counts[part] = min(sums[_COLUMNS[part]], max(rest[name], 0))
-                rest[name] -= counts[part]
-    counts |= rest | {REQUESTS: sums["requests"], FAILURES: sums["failures"]}
+                counts[part] = min(sums[_COLUMNS[part]], max(totals[name], 0))
+                totals[name] -= counts[part]
+    counts |= totals | {REQUESTS: sums["requests"], FAILURES: sums["failures"]}
     for meter, count in counts.items():
         if count:
-            yield Quantity(meter, LEDGER_METERS[meter], Decimal(count), place, number)
+            yield MeteredQuantity(meter, LEDGER_METERS[meter], Decimal(count), place, number)
 
 
-def with_compute_units(quantities: Iterable[Quantity], units: Iterable[ComputeUnit]) -> Iterator[Quantity]:
+def with_compute_units(
+    quantities: Iterable[MeteredQuantity], units: Iterable[ComputeUnit]
+) -> Iterator[MeteredQuantity]:
     """Yield the quantities, and after them those of the book's compute units: sums of others, each by its weight."""
     weights = {(meter, unit.name): weight for unit in units for meter, weight in unit.weights}
     by_meter: dict[str, list[str]] = {}
@@ -94,4 +98,4 @@ def with_compute_units(quantities: Iterable[Quantity], units: Iterable[ComputeUn
             key = (name, quantity.place, quantity.number)
             sums[key] = sums.get(key, Decimal(0)) + weights[quantity.meter, name] * quantity.quantity
     for (name, place, number), amount in sums.items():
-        yield Quantity(name, "unit", amount, place, number)
+        yield MeteredQuantity(name, "unit", amount, place, number)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from billing.line_items import Category, Charge
+from billing.places import Place
 from billing.price_book import ENERGY_COST, MONTHS, PriceBook, Rate
-from billing.quantities import EnergyCharge, Quantity, with_compute_units
+from billing.quantities import EnergyCharge, MeteredQuantity, with_compute_units
 from billing.rounding import decimal_of
-from billing.scopes import Place
 from billing.segments import Segments
 from billing.tiers import Mode, Step, price_steps
 from contracts.units import shortest_decimal
@@ -26,7 +26,9 @@ class Rated:
     unpriced_meters: dict[str, Fraction] = field(default_factory=dict)
 
 
-def rate(book: PriceBook, times: Segments, quantities: Iterable[Quantity], energy: Sequence[EnergyCharge]) -> Rated:
+def rate(
+    book: PriceBook, times: Segments, quantities: Iterable[MeteredQuantity], energy: Sequence[EnergyCharge]
+) -> Rated:
     """Return the charges of a period: electricity, then every priced meter, fees included.
 
     Tiers count what a tenant used in the whole period, and the money is divided over its places by quantity. A
@@ -53,11 +55,11 @@ def rate(book: PriceBook, times: Segments, quantities: Iterable[Quantity], energ
     return rated
 
 
-def _surcharged(energy: Sequence[EnergyCharge]) -> Iterator[Quantity]:
+def _surcharged(energy: Sequence[EnergyCharge]) -> Iterator[MeteredQuantity]:
     """Yield the money of electricity as a meter, for books that put a margin on it."""
     for charge in energy:
         if charge.cost:
-            yield Quantity(ENERGY_COST, charge.currency, charge.cost, charge.place)
+            yield MeteredQuantity(ENERGY_COST, charge.currency, charge.cost, charge.place)
 
 
 def _electricity(charge: EnergyCharge, times: Segments) -> Charge:

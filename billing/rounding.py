@@ -20,6 +20,11 @@ def minor_digits(currency: str) -> int:
     return MINOR_DIGITS.get(currency, 2)
 
 
+def to_minor_unit(amount: Decimal, currency: str) -> Decimal:
+    """Return a rounded amount with the decimal places of its currency: `1.50` for 1.5 EUR."""
+    return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)))
+
+
 def half_up(amount: Fraction, digits: int) -> Decimal:
     """Round an amount to so many places: halves go away from zero, so that a credit rounds as its charge does."""
     scaled = abs(amount) * 10**digits

@@ -11,7 +11,7 @@ from math import ceil
 
 
 class Mode(StrEnum):
-    """How a quantity becomes money. Terms as in OpenMeter, Stripe and Lago."""
+    """The way in which a quantity becomes money. Terms as in OpenMeter, Stripe and Lago."""
 
     FLAT = "flat"
     """Each unit costs the same."""

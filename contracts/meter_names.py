@@ -28,6 +28,9 @@ WATTS_METER = "gpu_watts_energy_uj"
 UNWATCHED_METER = "gpu_unwatched_energy_uj"
 """Energy of its GPUs in the ledger that has no second witness: time in which counter and watts were not both read."""
 
+COMPARISON_METERS = frozenset({*SERVER_METERS, HOST_METER, JOB_METER, WATTS_METER, UNWATCHED_METER})
+"""Meters beside the ledger, which no bill contains: what they count is in the ledger, or is compared with it."""
+
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 

@@ -23,6 +23,10 @@ TENANT_IDLE = "__idle__"
 """Tenant of a workload's energy while nothing ran and the workload has no owner (OpenCost's term)."""
 TENANT_UNALLOCATED = "__unallocated__"
 """Tenant of the energy of GPUs that no workload holds (OpenCost's term)."""
+TENANT_UNKNOWN = "unknown"
+"""Tenant of what nobody named a tenant for."""
+HOUSE_TENANTS = frozenset({TENANT_IDLE, TENANT_UNALLOCATED})
+"""Tenants that are nobody: what the house bears itself."""
 
 
 def key(cluster: str, workload: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from contracts.apportion import apportion
 from producers.gpu.readings import EnergyInterval, split_interval
 
 PIECE_MS = 2_000
@@ -68,19 +69,6 @@ def split_intervals(intervals: Sequence[EnergyInterval], shares: GpuShares) -> I
     for interval in intervals:
         for piece in split_interval(interval, piece_ms):
             yield from _parts(piece, weights)
-
-
-def apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """Apportion a total in proportion to weights by largest remainder. The parts sum to the total.
-
-    Of equal remainders the first part is rounded up.
-    """
-    weight_sum = sum(weights)
-    parts = [total * weight // weight_sum for weight in weights]
-    by_remainder = sorted(range(len(weights)), key=lambda i: -(total * weights[i] % weight_sum))
-    for i in by_remainder[: total - sum(parts)]:
-        parts[i] += 1
-    return parts
 
 
 def _parts(piece: EnergyInterval, weights: dict[Binding, int]) -> Iterator[tuple[Binding, EnergyInterval]]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 
+from contracts.apportion import apportion
 from contracts.events import Method
-from producers.bindings.apportion import BindingShare, GpuShares, apportion
+from producers.bindings.apportion import BindingShare, GpuShares
 from producers.bindings.span_record import SpanRecord
 from producers.gpu.readings import EnergyInterval
 from producers.runtime.batching import UsageRow, decimal_text

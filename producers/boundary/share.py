@@ -32,10 +32,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from contracts.apportion import apportion
 from contracts.boundary import HOST, WALL_LESS_GPUS
 from contracts.events import MAX_SPAN_MS, Method
 from contracts.units import UJ_PER_J
-from producers.bindings.apportion import Binding, BindingShare, GpuShares, apportion, binding_weights, split_intervals
+from producers.bindings.apportion import Binding, BindingShare, GpuShares, binding_weights, split_intervals
 from producers.gpu.meter import MAX_HOLD_MS
 from producers.gpu.readings import EnergyInterval, merge_intervals
 from producers.runtime.refusals import ItemRefusal

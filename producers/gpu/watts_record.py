@@ -15,10 +15,11 @@ from hashlib import blake2b
 
 import msgspec
 
+from contracts.apportion import apportion
 from contracts.events import Method
 from contracts.meter_names import UNWATCHED_METER, WATTS_METER
 from contracts.units import MS_PER_HOUR
-from producers.bindings.apportion import GpuShares, apportion, binding_weights
+from producers.bindings.apportion import GpuShares, binding_weights
 from producers.bindings.span_record import SpanRecord
 from producers.gpu.event_time import interval_start_ms
 from producers.gpu.meter_state import MeterState

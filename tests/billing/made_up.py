@@ -7,9 +7,9 @@ from fractions import Fraction
 
 from billing.bills import Bill, bill
 from billing.book_file import parse_book
+from billing.places import Place
 from billing.price_book import PriceBook
-from billing.quantities import EnergyCharge, Quantity
-from billing.scopes import Place
+from billing.quantities import EnergyCharge, MeteredQuantity
 from contracts.units import epoch_ms
 
 START_MS, END_MS = epoch_ms("2026-09-01"), epoch_ms("2026-10-01")
@@ -17,9 +17,9 @@ ACME = Place(tenant="acme", workload="llama", model="llama-70b", hardware="H100"
 BETA = ACME._replace(tenant="beta")
 
 
-def used(meter: str, quantity: str, place: Place = ACME, number: int = 0, unit: str = "token") -> Quantity:
+def used(meter: str, quantity: str, place: Place = ACME, number: int = 0, unit: str = "token") -> MeteredQuantity:
     """A quantity of a place in a class of time."""
-    return Quantity(meter, unit, Decimal(quantity), place, number)
+    return MeteredQuantity(meter, unit, Decimal(quantity), place, number)
 
 
 def electricity(cost: str | None, place: Place = ACME, kwh: str = "10", currency: str = "EUR") -> EnergyCharge:
@@ -40,7 +40,7 @@ def book(rows: str = "") -> PriceBook:
     return parse_book(f'currency = "EUR"\n{rows}')
 
 
-def billed(of: PriceBook, *quantities: Quantity, energy: tuple[EnergyCharge, ...] = (), **balances: str) -> Bill:
+def billed(of: PriceBook, *quantities: MeteredQuantity, energy: tuple[EnergyCharge, ...] = (), **balances: str) -> Bill:
     """The bill of September; `balances` are what acme used of a grant before."""
     before = {(name, "acme"): Fraction(amount) for name, amount in balances.items()}
     return bill(of, "2026-09", START_MS, END_MS, quantities, energy, before)

@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 
 from billing.book_file import MAX_BYTES, parse_book
+from billing.places import Place
 from billing.price_book import END_MS, Label
-from billing.scopes import Place
 from contracts.errors import BadInput
 from contracts.units import epoch_ms
 
@@ -74,11 +74,11 @@ TWO_PRICES = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other", "told"), TWO_PRICES)
-def test_two_prices_for_one_thing_are_refused_with_the_interval_at_fault(one: str, other: str, told: str) -> None:
+@pytest.mark.parametrize(("one", "other", "interval"), TWO_PRICES)
+def test_two_prices_of_one_meter_are_refused_with_the_interval_at_fault(one: str, other: str, interval: str) -> None:
     with pytest.raises(BadInput) as refused:
         parse_book(f'{HEAD}{RATE}price = "1"\n{one}\n[[rates]]\nname = "s"\nmeter = "calls"\nprice = "2"\n{other}')
-    assert told in str(refused.value)
+    assert interval in str(refused.value)
 
 
 def _versions(first_to: str, then_from: str, beside: str = "") -> str:
@@ -88,17 +88,17 @@ def _versions(first_to: str, then_from: str, beside: str = "") -> str:
     )
 
 
-def test_a_hole_between_two_versions_is_refused() -> None:
+def test_a_gap_between_two_versions_is_refused() -> None:
     with pytest.raises(BadInput, match=r"no price from 2026-05-01T00:00:00\.000Z to 2026-06-01"):
         parse_book(_versions("2026-05-01", "2026-06-01"))
 
 
-def test_a_wider_rate_fills_a_hole() -> None:
+def test_a_wider_rate_fills_a_gap() -> None:
     beside = '[[rates]]\nname = "all"\nmeter = "calls"\nprice = "3"'
     assert len(parse_book(_versions("2026-05-01", "2026-06-01", beside)).rates) == 3
 
 
-def test_a_rate_for_another_place_fills_no_hole() -> None:
+def test_a_rate_for_another_place_fills_no_gap() -> None:
     beside = '[[rates]]\nname = "us"\nmeter = "calls"\nprice = "3"\nscope = { cluster = "us" }'
     with pytest.raises(BadInput, match="no price"):
         parse_book(_versions("2026-05-01", "2026-06-01", beside))
@@ -123,7 +123,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_fault() -> None:
     assert parse_book("\ufeff" + HEAD.replace("\n", "\r\n")).currency == "EUR"
 
 
-def test_a_label_tells_what_the_ledger_does_not_know() -> None:
+def test_a_label_adds_to_what_the_ledger_knows() -> None:
     rows = '[[labels]]\nworkload = "train-*"\nworkload_type = "training"\n[[labels]]\nregion = "eu-central-1"\n'
     book = parse_book(HEAD + rows)
     assert book.labels[0] == Label(workload="train-*", workload_type="training")

@@ -215,16 +215,17 @@ def _fragments(file: SqlFile) -> dict[str, Any]:
         rollup = sql_file("chargeback/rollup_rows").render(windows)
         return {
             "charges": rollup,
-            "spans": sql_file("chargeback/spans").render({"breaks": "[]"}),
+            "spans": sql_file("chargeback/spans").render({"breaks": "[]", "prices": "prices FINAL"}),
             "cuts": CUTS,
             **NO_FRAGMENTS,
             "divided": "[]",
             "breaks": "[]",
+            "prices": "prices FINAL",
             "groups": "1",
             "keys": "",
             "account": "",
         }
-    return dict.fromkeys(re.findall(r"\$(\w+)", file.text), "x")
+    return dict.fromkeys(re.findall(r"\$(\w+)", file.text), "x") | {"breaks": "[]", "account": "", "prices": "prices"}
 
 
 def test_a_narrowed_filter_keeps_its_other_conditions(warehouse: Warehouse) -> None:

@@ -28,13 +28,13 @@ from warehouse.calendar_steps import step_parameters
 from warehouse.chargeback import token_kinds
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
 from warehouse.chargeback.dimensions import check_by, grouping
-from warehouse.chargeback.pricing import KINDS, PriceBook, within_windows
+from warehouse.chargeback.pricing import KINDS, within_windows
+from warehouse.chargeback.references import CURRENT, References, prices_between
 from warehouse.chargeback.rollups import CUTS, OF_CUT_HOURS, changes_inside_hours, cuts_an_hour, rollup_rows
 from warehouse.cursors import Key, Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
-from warehouse.reference_data.prices import Price
 from warehouse.results import METHODS, ChargebackRow, MissingPrice, Outside
 from warehouse.sql_files import sql_file
 
@@ -93,10 +93,14 @@ def chargeback_total(reader: LedgerReader, period: Period, filter: Filter = _ALL
 
 
 def chargeback_all(
-    reader: LedgerReader, period: Period, by: Sequence[str], filter: Filter = _ALL
+    reader: LedgerReader,
+    period: Period,
+    by: Sequence[str],
+    filter: Filter = _ALL,
+    references: References = CURRENT,
 ) -> list[ChargebackRow]:
     """Return every row of a chargeback, for series and exports in this process. Raises BadQuery past `MAX_ROWS`."""
-    _, rows = _chargeback(reader, period, check_by(by), filter, MAX_ROWS + 1, [])
+    _, rows = _chargeback(reader, period, check_by(by), filter, MAX_ROWS + 1, [], references)
     if len(rows) > MAX_ROWS:
         raise BadQuery("by", ",".join(by), f"more than {MAX_ROWS} rows: narrow the period or group more coarsely")
     return rows
@@ -184,6 +188,7 @@ def _chargeback(
     filter: Filter,
     limit: int,
     after: Key,
+    references: References = CURRENT,
     *,
     per_million: bool = False,
 ) -> tuple[ChargebackRow, list[ChargebackRow]]:
@@ -191,7 +196,7 @@ def _chargeback(
     reader.narrow(filter)
     if period.start >= period.end:
         return _chargeback_row((), _EMPTY), []
-    name, fragments, params = _question(reader, period, by, filter, limit, after, per_million=per_million)
+    name, fragments, params = _question(reader, period, by, filter, limit, after, references, per_million=per_million)
     rows = reader.ask(name, filter, fragments=fragments, **params)
     if not rows:
         return _chargeback_row((), _EMPTY), []
@@ -211,16 +216,17 @@ def _question(
     filter: Filter,
     limit: int,
     after: Key,
+    references: References = CURRENT,
     *,
     per_million: bool = False,
 ) -> tuple[str, dict[str, str], dict[str, Any]]:
     """Return the question of a chargeback: its name, its fragments and its parameters."""
-    span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end}
-    by_group = grouping(by)
-    spans = sql_file("chargeback/spans").render({"breaks": by_group["breaks"]})
+    span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end, **references.parameters}
+    by_group = grouping(by, references)
+    spans = sql_file("chargeback/spans").render({"breaks": by_group["breaks"], "prices": references.prices})
     steps = step_parameters(by, period)
-    is_cut = changes_inside_hours(reader, period, filter, by_group["breaks"], steps)
-    divided = _divided(reader, filter, span | steps, spans) if is_cut else []
+    is_cut = changes_inside_hours(reader, period, filter, by_group["breaks"], steps, references)
+    divided = _divided(reader, filter, span | steps, spans, references) if is_cut else []
     fragments = {
         "charges": sql_file("chargeback/kind_rows").render()
         if per_million
@@ -241,7 +247,9 @@ _DIVIDED = """if(h.energy_uj = 0, [], arrayFilter(
                 ['energy', 'pue', 'carbon']))"""
 
 
-def _divided(reader: LedgerReader, filter: Filter, span: Mapping[str, Any], spans: str) -> list[str]:
+def _divided(
+    reader: LedgerReader, filter: Filter, span: Mapping[str, Any], spans: str, references: References
+) -> list[str]:
     """Return where prices change inside windows: kind, cluster and span, in the form that chargeback.sql takes."""
     windows = reader.ask(
         "chargeback/divided_windows",
@@ -256,13 +264,13 @@ def _divided(reader: LedgerReader, filter: Filter, span: Mapping[str, Any], span
             rfc3339(span["start_ms"]),
             f"prices change inside windows at more than {MAX_DIVIDED} times: ask less",
         )
-    prices = reader.ask(
-        "chargeback/prices_between",
-        clusters=sorted({window["cluster"] for window in windows}),
-        from_ms=min((window["from_ms"] for window in windows), default=0),
-        until_ms=max((window["until_ms"] for window in windows), default=0),
+    book = prices_between(
+        reader,
+        [window["cluster"] for window in windows],
+        min((window["from_ms"] for window in windows), default=0),
+        max((window["until_ms"] for window in windows), default=0),
+        references,
     )
-    book = PriceBook([Price(**price) for price in prices])
     return [
         f"{kind} {window['cluster']} {window['span']}"
         for window in windows

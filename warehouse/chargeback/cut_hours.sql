@@ -4,7 +4,7 @@ WITH
     arrayConcat(
         (
             SELECT groupArrayArray([toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to)])
-            FROM prices FINAL
+            FROM $prices
             WHERE {cluster:String} = '' OR cluster IN ({cluster:String}, '*')
         ),
         $breaks) AS changes

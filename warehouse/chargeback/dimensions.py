@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from contracts import events
 from contracts.errors import BadQuery
 from warehouse.calendar_steps import step_sql, step_starts
+from warehouse.chargeback.references import CURRENT, References
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,10 @@ DIMENSIONS = tuple(_BY_NAME)
 """Names that a chargeback can be grouped by."""
 
 _ACCOUNT = """ASOF LEFT JOIN
-        (SELECT tenant, team, cost_centre, toUnixTimestamp64Milli(valid_from) AS from_ms FROM tenants FINAL) AS account
+        (SELECT tenant, team, cost_centre, toUnixTimestamp64Milli(valid_from) AS from_ms FROM $tenants) AS account
             ON account.tenant = h.of_tenant AND account.from_ms <= h.span"""
 _MOVES = """(
-            SELECT groupUniqArray(toUnixTimestamp64Milli(valid_from) AS from_ms) FROM tenants FINAL
+            SELECT groupUniqArray(toUnixTimestamp64Milli(valid_from) AS from_ms) FROM $tenants
             WHERE from_ms > {start_ms:Int64} AND from_ms < {end_ms:Int64})"""
 """SQL: the times at which tenants move to another team or cost centre."""
 
@@ -59,16 +60,23 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(by))
 
 
-def grouping(by: Sequence[str]) -> dict[str, str]:
+def account_of(references: References) -> dict[str, str]:
+    """Return `$account`, which joins the team and cost centre to sums `h` of a tenant, and `$breaks`, its moves."""
+    moves = _MOVES.replace("$tenants", references.tenants)
+    return {"account": _ACCOUNT.replace("$tenants", references.tenants), "breaks": _breaks([moves])}
+
+
+def grouping(by: Sequence[str], references: References = CURRENT) -> dict[str, str]:
     """Return `$groups`, `$keys`, `$account` and `$breaks` of chargeback.sql, for dimensions that passed `check_by`."""
     # Every sum is of one cluster, because prices are a cluster's.
     by_account = bool({"team", "cost_centre"} & set(by))
+    moves = _MOVES.replace("$tenants", references.tenants)
     raw = dict.fromkeys([*(_BY_NAME[name].raw for name in by), _BY_NAME["cluster"].raw])
     return {
         "groups": ", ".join(raw),
         "keys": ", ".join(_BY_NAME[name].text for name in by),
-        "account": _ACCOUNT if by_account else "",
-        "breaks": _breaks([*([_MOVES] if by_account else []), *step_starts(by)]),
+        "account": _ACCOUNT.replace("$tenants", references.tenants) if by_account else "",
+        "breaks": _breaks([*([moves] if by_account else []), *step_starts(by)]),
     }
 
 

@@ -55,7 +55,7 @@ class PricedGroups:
     mixed_currencies: bool
 
 
-class PriceBook:
+class ClusterPrices:
     """Prices by kind and cluster, a cluster's own before `*`."""
 
     def __init__(self, prices: Sequence[Price]) -> None:

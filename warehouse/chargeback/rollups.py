@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
+from warehouse.chargeback.references import CURRENT, References
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
@@ -82,11 +83,16 @@ def cuts_an_hour(period: Period) -> bool:
 
 
 def changes_inside_hours(
-    reader: LedgerReader, period: Period, filter: Filter, breaks: str, steps: Mapping[str, Any]
+    reader: LedgerReader,
+    period: Period,
+    filter: Filter,
+    breaks: str,
+    steps: Mapping[str, Any],
+    references: References = CURRENT,
 ) -> bool:
     """Return whether a price changes inside an hour of a period, or a group ends there (`breaks`, of `grouping`)."""
     (row,) = reader.ask(
-        "chargeback/cut_hours", fragments={"breaks": breaks},
-        cluster=filter.cluster or "", start_ms=period.start, end_ms=period.end, **steps,
+        "chargeback/cut_hours", fragments={"breaks": breaks, "prices": references.prices},
+        cluster=filter.cluster or "", start_ms=period.start, end_ms=period.end, **steps, **references.parameters,
     )  # fmt: skip
     return bool(row["cut"])

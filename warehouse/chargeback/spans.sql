@@ -8,7 +8,7 @@
             greatest(toUnixTimestamp64Milli(valid_from), {start_ms:Int64}) AS from_ms,
             least(toUnixTimestamp64Milli(valid_to), {end_ms:Int64}) AS to_ms,
             toInt256(toDecimal256(value, 9) * 1000000000) AS nano_value
-        FROM prices FINAL
+        FROM $prices
         WHERE from_ms < to_ms
           AND ({cluster:String} = '' OR cluster IN ({cluster:String}, '*'))
     ),

@@ -13,7 +13,8 @@ from contracts.errors import BadQuery
 from contracts.events import Method
 from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
 from contracts.units import EpochMs, epoch_ms
-from warehouse.chargeback.pricing import KINDS, UNMETERED, PriceBook, price_energy
+from warehouse.chargeback.pricing import KINDS, UNMETERED, price_energy
+from warehouse.chargeback.references import prices_between
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.ledger.explained_charge import (
@@ -129,9 +130,7 @@ class _Evidence:
         }
         self._span_ms = start_ms, start_ms + max(column("window_ms"))
         from_ms, until_ms = self._span_ms
-        clusters = sorted(set(column("cluster")))
-        prices = reader.ask("chargeback/prices_between", clusters=clusters, from_ms=from_ms, until_ms=until_ms)
-        self._book = PriceBook([Price(**price) for price in prices])
+        self._book = prices_between(reader, column("cluster"), from_ms, until_ms)
 
     def part(self, row: Mapping[str, Any]) -> ExplainedRow:
         ledger = ledger_queries.ledger_row(row)

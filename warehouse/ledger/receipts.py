@@ -17,11 +17,11 @@ from contracts.errors import BadQuery
 from contracts.events import DIMENSIONS, TOKENS, Method
 from contracts.units import EpochMs
 from warehouse.chargeback.chargeback_queries import joules_per
-from warehouse.chargeback.pricing import KINDS, UNMETERED, PriceBook, price_energy
+from warehouse.chargeback.pricing import KINDS, UNMETERED, ClusterPrices, price_energy
+from warehouse.chargeback.references import prices_between
 from warehouse.filters import Filter
 from warehouse.ledger.fingerprint import row_bytes
 from warehouse.reader import LedgerReader
-from warehouse.reference_data.prices import Price
 from warehouse.results import METHODS, Amount, MissingPrice, RequestEnergyRow, Time
 
 MAX_PIECES = 10_000
@@ -98,13 +98,12 @@ def receipt(reader: LedgerReader, request_id: str, filter: Filter = _ALL) -> Rec
     starts = [piece["window_start"] for piece in pieces]
     rows = reader.ask_arrow("ledger/receipt_rows", subject, windows=starts).to_pylist()
     until_ms = max(piece["window_start"] + piece["window_ms"] for piece in pieces)
-    prices = reader.ask(
-        "chargeback/prices_between", clusters=[first["cluster"]], from_ms=min(starts), until_ms=until_ms
-    )
-    return make_receipt(pieces, rows, PriceBook([Price(**price) for price in prices]))
+    return make_receipt(pieces, rows, prices_between(reader, [first["cluster"]], min(starts), until_ms))
 
 
-def make_receipt(pieces: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], book: PriceBook) -> Receipt:
+def make_receipt(
+    pieces: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], book: ClusterPrices
+) -> Receipt:
     """Return the receipt of one request from its pieces, the ledger rows of its tenant there, and the prices."""
     by_window: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -143,7 +142,7 @@ def _request(pieces: Sequence[Mapping[str, Any]], windows: Sequence[ReceiptWindo
 
 
 def _window(
-    piece: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], book: PriceBook, missing: set[MissingPrice]
+    piece: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], book: ClusterPrices, missing: set[MissingPrice]
 ) -> ReceiptWindow:
     charges = [row for row in rows if row["model"] == piece["model"]]
     charge_uj = sum(row["active_uj"] + row["idle_uj"] for row in charges)

@@ -16,12 +16,12 @@ from contracts.errors import BadQuery
 from contracts.events import TOKENS
 from contracts.meter_names import TOOL_CALLS, is_currency
 from warehouse.chargeback.chargeback_queries import kwh_nano
-from warehouse.chargeback.pricing import PriceBook, PricedGroups, PricedPart
+from warehouse.chargeback.pricing import ClusterPrices, PricedGroups, PricedPart
+from warehouse.chargeback.references import prices_between
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
-from warehouse.reference_data.prices import Price
 from warehouse.results import Amount, MissingPrice, SessionRow, Time
 from warehouse.usage.usage_queries import shortest
 
@@ -175,15 +175,14 @@ def session(reader: LedgerReader, session_id: str, tenant: str | None = None) ->
         return _session(owner, session_id, ordered, priced)
 
 
-def _book_of(reader: LedgerReader, parts: Sequence[PricedPart]) -> PriceBook:
+def _book_of(reader: LedgerReader, parts: Sequence[PricedPart]) -> ClusterPrices:
     """Return the prices that apply to some of these parts."""
-    prices = reader.ask(
-        "chargeback/prices_between",
-        clusters=sorted({part.cluster for part in parts}),
-        from_ms=min((part.from_ms for part in parts), default=0),
-        until_ms=max((part.until_ms for part in parts), default=0),
+    return prices_between(
+        reader,
+        [part.cluster for part in parts],
+        min((part.from_ms for part in parts), default=0),
+        max((part.until_ms for part in parts), default=0),
     )
-    return PriceBook([Price(**price) for price in prices])
 
 
 def _owner_and_traces(reader: LedgerReader, session_id: str, tenant: str | None) -> tuple[str, list[str]]:

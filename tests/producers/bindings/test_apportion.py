@@ -8,6 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.apportion import apportion
 from contracts.events import MAX_SPAN_MS, Method
 from producers.bindings.apportion import (
     MAX_PIECES,
@@ -15,7 +16,6 @@ from producers.bindings.apportion import (
     Binding,
     BindingShare,
     GpuShares,
-    apportion,
     binding_weights,
     split_intervals,
 )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from contracts.units import MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.support.examples import examples
 from warehouse.chargeback import chargeback_queries
-from warehouse.chargeback.pricing import PriceBook, PricedPart
+from warehouse.chargeback.pricing import ClusterPrices, PricedPart
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 from warehouse.periods import Period
@@ -110,7 +110,7 @@ def test_a_bill_equals_the_scalar_bill(
 def test_python_prices_rows_as_sql_does(
     books: Warehouse, facts: list[Any], prices: list[Any], by: tuple[str, ...]
 ) -> None:
-    """The two places where energy becomes money: chargeback.sql and pricing.PriceBook, row by row."""
+    """The two places where energy becomes money: chargeback.sql and pricing.ClusterPrices, row by row."""
     prices = _lay(books, facts, prices)
     reader = operator_reader(books)
     page, total = chargeback_queries.chargeback_and_total(reader, Period(START_MS, END_MS), by=by)
@@ -127,7 +127,7 @@ def test_python_prices_rows_as_sql_does(
         )
         for fact, row in rows
     ]
-    priced = PriceBook(list_prices(reader)).price(parts, len(keys))
+    priced = ClusterPrices(list_prices(reader)).price(parts, len(keys))
     nothing = (None, None)  # A bill of no row: unknown, not 0.
     assert (total.cost, total.gco2) == ((priced.cost, priced.gco2) if rows else nothing)
     assert (priced.missing, priced.mixed_currencies) == (total.missing_prices, total.mixed_currencies)

@@ -1,4 +1,4 @@
-"""Scopes: what a row of the price book applies to. Of several rows that apply, the most specific one counts."""
+"""Places, and the scopes of rows of the price book. Of several rows that apply, the most specific one counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Whose and what a quantity is. The order of the fields is the order of specificity; '' is unknown or none."""
+    """The owner and the kind of a quantity, in the order of specificity; an empty value is unknown or none."""
 
     tenant: str = ""
     team: str = ""
@@ -26,14 +26,14 @@ SCOPES = Place._fields
 """Names that a scope may give, from most to least specific."""
 
 
-class Scope(NamedTuple):
+class PriceScope(NamedTuple):
     """Values that a place must have; an empty one applies everywhere. Values are sorted by specificity."""
 
     values: tuple[tuple[str, str], ...] = ()
 
     @property
     def specificity(self) -> tuple[bool, ...]:
-        """Which names have values, the most specific first: the greater tuple is the more specific scope."""
+        """Flags of the names that have values, the most specific first: the greater tuple is the more specific."""
         values = dict(self.values)
         return tuple(name in values for name in SCOPES)
 
@@ -45,18 +45,18 @@ class Scope(NamedTuple):
         return ", ".join(f"{name} {value}" for name, value in self.values) or "all"
 
 
-EVERYWHERE = Scope()
+EVERYWHERE = PriceScope()
 
 
-def scope_of(values: Mapping[str, str]) -> Scope:
+def scope_of(values: Mapping[str, str]) -> PriceScope:
     """Return the scope of named values. Raises KeyError for a name that is not in SCOPES."""
     unknown = [name for name in values if name not in SCOPES]
     if unknown:
         raise KeyError(unknown[0])
-    return Scope(tuple((name, values[name]) for name in SCOPES if name in values))
+    return PriceScope(tuple((name, values[name]) for name in SCOPES if name in values))
 
 
-def overlap(one: Scope, other: Scope) -> bool:
+def overlap(one: PriceScope, other: PriceScope) -> bool:
     """Return whether a place could lie in both scopes and neither is more specific."""
     if one.specificity != other.specificity:
         return False

@@ -1,0 +1,90 @@
+"""Lines of closed periods, as they were frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from billing.line_items import Category, LineItem
+from billing.places import Place
+from billing.rounding import to_minor_unit
+from warehouse.client import Warehouse
+from warehouse.filters import Filter
+from warehouse.reader import LedgerReader
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSERT_ROWS = 10_000
+_ALL = Filter()
+
+
+def put_lines(warehouse: Warehouse, period: str, step: int, lines: Sequence[LineItem]) -> None:
+    """Store the lines of one step of a period, numbered from 1. Safe to repeat before the step itself is stored."""
+    for start in range(0, len(lines), _INSERT_ROWS):
+        block = lines[start : start + _INSERT_ROWS]
+        rows = [_row(period, step, start + n, line) for n, line in enumerate(block, 1)]
+        warehouse.insert_rows("bill_lines", rows)
+
+
+def lines_of(reader: LedgerReader, period: str, step: int, count: int, filter: Filter = _ALL) -> list[LineItem]:
+    """Return the lines of a step that closed a period, in order, of the reader's tenants."""
+    rows = reader.ask("billing/bill_lines", filter, closed_period=period, closed_step=step, count=count)
+    return [_line(row) for row in rows]
+
+
+def corrections_of(reader: LedgerReader, periods: Sequence[tuple[str, int]]) -> list[LineItem]:
+    """Return the lines of these closings (period and step) that mend lines of earlier periods."""
+    rows = reader.ask("billing/booked_corrections", closings=[f"{period} {step}" for period, step in periods])
+    return [_line(row) for row in rows]
+
+
+def _row(period: str, step: int, number: int, line: LineItem) -> dict[str, Any]:
+    return {
+        "period": period,
+        "step": step,
+        "line": number,
+        "line_id": line.line_id,
+        "category": str(line.category),
+        "name": line.name,
+        "meter": line.meter,
+        "unit": line.unit,
+        "quantity": line.quantity,
+        "price": line.price,
+        "per": line.per,
+        "amount": line.amount,
+        "exact_amount": line.exact,
+        "currency": line.currency,
+        "side": line.side,
+        "line_start": _EPOCH + timedelta(milliseconds=line.from_ms),
+        "line_end": _EPOCH + timedelta(milliseconds=line.to_ms),
+        **line.place._asdict(),
+        "energy_uj": line.energy_uj,
+        "gco2": line.gco2,
+        "steps": list(line.steps),
+        "corrects": line.corrects,
+    }
+
+
+def _line(row: Mapping[str, Any]) -> LineItem:
+    return LineItem(
+        line_id=row["line_id"],
+        period=row["period"],
+        category=Category(row["category"]),
+        name=row["name"],
+        meter=row["meter"],
+        unit=row["unit"],
+        quantity=row["quantity"],
+        price=row["price"],
+        per=row["per"],
+        amount=None if row["amount"] is None else to_minor_unit(row["amount"], row["currency"]),
+        exact=row["exact_amount"],
+        currency=row["currency"],
+        side=row["side"],
+        from_ms=row["from_ms"],
+        to_ms=row["to_ms"],
+        place=Place(**{name: row[name] for name in Place._fields}),
+        energy_uj=row["energy_uj"],
+        gco2=row["gco2"],
+        steps=tuple(row["steps"]),
+        corrects=row["corrects"],
+    )
