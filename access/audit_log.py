@@ -62,6 +62,13 @@ class AuditLog:
                 self._unwritten = 0
         self._record(actor, action, subject, "denied", details, durable=False)
 
+    def head(self) -> str:
+        """Return the hash of the newest entry, which holds all before it; empty without any. Raises OSError."""
+        if not self._path.exists():
+            return ""
+        with _locked(self._path, _WAIT_S) as descriptor:
+            return _end_of(descriptor)[0].head
+
     def _record(
         self, actor: str, action: str, subject: str, outcome: str, details: dict[str, str | int], *, durable: bool
     ) -> None:

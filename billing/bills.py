@@ -14,6 +14,7 @@ from billing.quantities import EnergyCharge, MeteredQuantity
 from billing.rating import SIDES, rate
 from billing.rounding import decimal_of, minor_digits, round_lines
 from billing.segments import segments
+from contracts.topics import HOUSE_TENANTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def bill(
     rated = rate(book, times, placed, [replace(charge, place=book.place(charge.place)) for charge in energy])
     charges = list(rated.charges)
     for (tenant, currency, side), of_account in _accounts(rated.charges).items():
-        if side == "cost":
+        # Nobody gets a discount on, or pays taxes for, what the house bears itself.
+        if side == "cost" and tenant not in HOUSE_TENANTS:
             charges += adjust(book, times, tenant, currency, of_account, balances)
     used = {meter: decimal_of(quantity) for meter, quantity in sorted(rated.unpriced_meters.items())}
     return Bill(round_charges(period, charges), used)

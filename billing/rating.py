@@ -13,6 +13,7 @@ from billing.quantities import EnergyCharge, MeteredQuantity, with_compute_units
 from billing.rounding import decimal_of
 from billing.segments import Segments
 from billing.tiers import Mode, Step, price_steps
+from contracts.topics import HOUSE_TENANTS
 from contracts.units import shortest_decimal
 
 SIDES = ("cost", "revenue")
@@ -165,10 +166,10 @@ def _of_account(
 
 
 def _fees(book: PriceBook, times: Segments, tenants: Iterable[str]) -> Iterator[Charge]:
-    """Yield the fees of every tenant that used something, or that a fee names; by the time of the period they hold."""
+    """Yield the fees of every tenant that used something, or of the one that a fee names, by the time that it holds."""
     for fee in book.rates_of(MONTHS):
         named = dict(fee.scope.values).get("tenant")
-        for tenant in dict.fromkeys([*tenants, *([named] if named else [])]):
+        for tenant in [named] if named else [tenant for tenant in tenants if tenant not in HOUSE_TENANTS]:
             place = Place(tenant=tenant)
             if not fee.valid(times.start_ms, times.end_ms) or not fee.scope.applies(place):
                 continue

@@ -22,7 +22,7 @@ def record(settings: Settings, action: str, subject: str, outcome: str = "done",
     """Append an entry to the audit log of the settings."""
     from access.audit_log import AuditLog
 
-    AuditLog(settings.audit_log_path).record(_actor(), action, subject, outcome, **details)
+    AuditLog(settings.audit_log_path).record(actor(), action, subject, outcome, **details)
 
 
 @contextmanager
@@ -47,7 +47,15 @@ def record_export(rows: int | None) -> None:
         )
 
 
-def _actor() -> str:
+def audit_head(settings: Settings) -> str:
+    """Return the hash of the audit log's newest entry, which holds all before it."""
+    from access.audit_log import AuditLog
+
+    return AuditLog(settings.audit_log_path).head()
+
+
+def actor() -> str:
+    """Return who runs the command: the operating system's user at its host."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name  # Not getpass, which believes the environment.
     except KeyError:  # A container's user need not have a name.

@@ -12,7 +12,11 @@ import typer
 
 from cli.anomalies import anomalies
 from cli.audit import audit
+from cli.bill import bill
+from cli.bills import bills
+from cli.book import book
 from cli.chargeback import chargeback
+from cli.close import close
 from cli.config import config
 from cli.demo import demo
 from cli.doctor import doctor
@@ -29,6 +33,7 @@ from cli.produce import produce
 from cli.receipt import receipt
 from cli.reconcile import reconcile
 from cli.reference import GROUPS, ReferenceGroup
+from cli.reopen import reopen
 from cli.replay_azure import azure
 from cli.replay_csv import csv
 from cli.replay_mlperf import mlperf
@@ -44,7 +49,7 @@ from cli.tenant_user import tenant_user
 from cli.up import up
 from cli.usage import usage
 
-RUN, ASK, EDIT, CHECK = "Run", "Ask the ledger", "Edit reference data", "Check"
+RUN, ASK, BILL, EDIT, CHECK = "Run", "Ask the ledger", "Bill", "Edit reference data", "Check"
 COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
     RUN: (demo, init, up, produce, stream, serve, migrate),
     ASK: (
@@ -63,6 +68,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         explain,
         sql,
     ),
+    BILL: (bills, bill, close, reopen),
     CHECK: (doctor, config),
 }
 """Commands by panel, in the order of `wattlog --help`."""
@@ -94,6 +100,7 @@ for name, text in GROUPS.items():
     help_ = f"{text}\n\ndocs/reference-data.md describes the files."
     app.add_typer(typer.Typer(cls=ReferenceGroup, no_args_is_help=True, help=help_), name=name, rich_help_panel=EDIT)
 app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(price)
+app.add_typer(book, name="book", rich_help_panel=BILL)
 app.add_typer(key, name="key", rich_help_panel=CHECK)
 app.add_typer(tenant_user, name="tenant-user", rich_help_panel=CHECK)
 

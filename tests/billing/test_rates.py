@@ -226,3 +226,9 @@ def test_a_label_puts_a_workload_into_a_scope() -> None:
     """
     (line,) = billed(book(rows), used("calls", "1")).lines
     assert (line.name, line.place.sla) == ("gold", "gold")
+
+
+def test_the_house_pays_no_fee_and_no_tax() -> None:
+    rows = '[[fees]]\nname = "f"\nprice = "1"\n[[taxes]]\nname = "VAT"\npercent = "19"'
+    house = ACME._replace(tenant="__idle__")
+    assert amounts(billed(book(rows), energy=(electricity("5", house),))) == {"electricity": "5.00"}

@@ -28,6 +28,7 @@ ASK = [
     "anomalies",
     "forecast",
 ]
+BILL = ["bills", "bill", "close", "reopen", "book"]
 CHECK = ["reconcile", "explain", "sql", "audit", "doctor", "config", "key"]
 EDIT = ["tenants", "floors", "weights", "prices", "clusters", "aliases"]
 

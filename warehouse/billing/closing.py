@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -118,7 +118,7 @@ def close(
 def reopen(reader: LedgerReader, name: str, *, reason: str, actor: str, at_ms: int) -> PeriodStep:
     """Take the last closing back. Its lines stay stored, as a trail. Raises BadInput without a reason."""
     if not reason.strip():
-        raise BadInput("reason", reason, "say why: it stays with the period")
+        raise BadInput("--reason", reason, "say why: it stays with the period")
     warehouse = reader.operator_warehouse()
     steps = list_steps(warehouse)
     closed = check_may_reopen(steps, name)
@@ -206,3 +206,36 @@ def _balances(reader: LedgerReader, before: dict[str, PeriodStep]) -> dict[tuple
 
 def _book(stored: StoredBook | None, currency: str) -> PriceBook:
     return PriceBook(currency=currency) if stored is None else stored.parse()
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodBill:
+    """The lines of a period: those that were closed, or a draft of what they are now.
+
+    `state` is `closed`, `provisional` (over and final, not closed) or `open` (not over yet).
+    """
+
+    period: str
+    span: Period
+    state: str
+    lines: list[LineItem]
+    step: PeriodStep | None
+    unpriced_meters: Mapping[str, Decimal]
+    not_looked_at: list[str]
+
+
+def read_bill(reader: LedgerReader, name: str, period: Period, currency: str) -> PeriodBill:
+    """Return the lines of a period for the reader's tenants. A draft is an operator's. Raises as `draft` does."""
+    step = closed_periods(list_steps(reader)).get(name)
+    if step is not None:
+        return PeriodBill(name, step.span, "closed", closed_lines(reader, step), step, {}, [])
+    current = draft(reader, name, period, currency)
+    state = state_of(newest(reader).final_end, period)
+    return PeriodBill(
+        name, period, state, current.bill.lines, None, current.bill.unpriced_meters, current.not_looked_at
+    )
+
+
+def state_of(final_end: int | None, period: Period) -> str:
+    """Return the state of a period that is not closed."""
+    return "provisional" if final_end is not None and final_end >= period.end else "open"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from contracts.errors import BadInput
+from contracts.units import rfc3339
 from warehouse.client import Warehouse
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
@@ -59,14 +60,18 @@ def closed_periods(steps: Sequence[PeriodStep]) -> dict[str, PeriodStep]:
 def check_may_close(steps: Sequence[PeriodStep], name: str, period: Period) -> int:
     """Return the number of the step that closes a period.
 
-    Raises BadInput if it is closed, or if its time overlaps a closed one or lies before it.
+    Raises BadInput if it is closed, or does not begin where the last closed one ends. The first may be any.
     """
     closed = closed_periods(steps)
     if name in closed:
         raise BadInput("period", name, "it is closed; `wattlog bill` shows it, `wattlog reopen` opens it again")
-    for other in closed.values():
-        if period.start < other.period_end:
-            fix = f"it overlaps or lies before {other.period}, which is closed: close periods in their order"
+    if closed:
+        last = list(closed.values())[-1]
+        if period.start < last.period_end:
+            fix = f"it overlaps or lies before {last.period}, which is closed: periods are closed in their order"
+            raise BadInput("period", name, fix)
+        if period.start > last.period_end:
+            fix = f"{last.period} ends at {rfc3339(last.period_end)}: close what follows it first"
             raise BadInput("period", name, fix)
     return 1 + max((step.step for step in steps if step.period == name), default=0)
 

@@ -122,9 +122,15 @@ def test_a_period_that_is_not_final_is_not_closed(warehouse: Warehouse) -> None:
 def test_a_period_is_closed_once_and_in_order(warehouse: Warehouse) -> None:
     price(warehouse)
     finish(warehouse)
-    closed(warehouse, "2026-10")
+    closed(warehouse, "2026-09")
     with pytest.raises(BadInput, match="it is closed"):
-        closed(warehouse, "2026-10")
+        closed(warehouse, "2026-09")
+    with pytest.raises(BadInput, match="close what follows it first"):
+        closed(warehouse, "2026-11")
+    closed(warehouse, "2026-10")
+    reopen(operator_reader(warehouse), "2026-10", reason="x", actor="bob@host", at_ms=CLOSED_AT_MS)
+    reopen(operator_reader(warehouse), "2026-09", reason="x", actor="bob@host", at_ms=CLOSED_AT_MS)
+    closed(warehouse, "2026-10")
     with pytest.raises(BadInput, match="in their order"):
         closed(warehouse, "2026-09")
 
