@@ -14,7 +14,7 @@ from contracts.units import UJ_PER_KWH, counted, plain_decimal, rfc3339, shortes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What lets a stranger check an invoice: hashes over all lines of the period, and of the audit log."""
+    """Evidence by which a stranger checks an invoice: hashes over all lines of the period, and of the audit log."""
 
     state: str
     closed_at_ms: int | None

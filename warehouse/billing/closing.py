@@ -208,7 +208,7 @@ def _book(stored: StoredBook | None, currency: str) -> PriceBook:
     return PriceBook(currency=currency) if stored is None else stored.parse()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodBill:
     """The lines of a period: those that were closed, or a draft of what they are now.
 
@@ -228,11 +228,24 @@ def read_bill(reader: LedgerReader, name: str, period: Period, currency: str) ->
     """Return the lines of a period for the reader's tenants. A draft is an operator's. Raises as `draft` does."""
     step = closed_periods(list_steps(reader)).get(name)
     if step is not None:
-        return PeriodBill(name, step.span, "closed", closed_lines(reader, step), step, {}, [])
+        return PeriodBill(
+            period=name,
+            span=step.span,
+            state="closed",
+            lines=closed_lines(reader, step),
+            step=step,
+            unpriced_meters={},
+            not_looked_at=[],
+        )
     current = draft(reader, name, period, currency)
-    state = state_of(newest(reader).final_end, period)
     return PeriodBill(
-        name, period, state, current.bill.lines, None, current.bill.unpriced_meters, current.not_looked_at
+        period=name,
+        span=period,
+        state=state_of(newest(reader).final_end, period),
+        lines=current.bill.lines,
+        step=None,
+        unpriced_meters=current.bill.unpriced_meters,
+        not_looked_at=current.not_looked_at,
     )
 
 

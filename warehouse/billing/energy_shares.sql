@@ -9,7 +9,7 @@ SELECT
     toString(h.of_tenant) AS tenant, toString(account.team) AS team, toString(account.cost_centre) AS cost_centre,
     toString(h.of_cluster) AS cluster, toString(h.of_workload) AS workload, toString(h.of_model) AS model,
     toString(h.of_hardware) AS hardware, h.number AS number,
-    sum(h.energy_uj) AS energy_uj
+    sum(toInt128(h.energy_uj)) AS energy_uj
 FROM
 (
     SELECT
@@ -17,7 +17,7 @@ FROM
         c.hardware AS of_hardware,
         transform(roundDown(toUnixTimestamp64Milli(c.at), starts), starts, {classes:Array(Int64)}) AS number,
         roundDown(toUnixTimestamp64Milli(c.at), stays) AS span,
-        sum(toInt128(c.active_uj + c.idle_uj + c.unallocated_uj)) AS energy_uj
+        sum(toInt128(c.active_uj) + c.idle_uj + c.unallocated_uj) AS energy_uj
     FROM
     (
 $charges
