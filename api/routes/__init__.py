@@ -6,6 +6,7 @@ from api.auth import LedgerRouter
 from api.routes import (
     anomalies,
     balance,
+    bills,
     chargeback,
     explanation,
     fleet,
@@ -26,8 +27,8 @@ LEDGER_ROUTERS: tuple[LedgerRouter, ...] = (
     *(
         module.router
         for module in (
-            chargeback, balance, fleet, latency, ledger, requests, explanation, usage, sessions, forecast, anomalies,
-            reconciliation, reference, sql,
+            chargeback, bills, balance, fleet, latency, ledger, requests, explanation, usage, sessions, forecast,
+            anomalies, reconciliation, reference, sql,
         )
     ),
     operations.metrics_router,

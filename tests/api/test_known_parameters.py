@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 PATHS = {"cluster": "eu-1", "workload": "chat", "window_start": "2026-10-31T22:00:00Z", "session_id": "s-1",
-         "request_id": "r-1", "kind": "prices"}  # fmt: skip
+         "request_id": "r-1", "kind": "prices", "month": "2026-10"}  # fmt: skip
 """Values of the parameters in addresses."""
 
 

@@ -43,6 +43,8 @@ PATHS = [
     "/readyz",
     "/v1/anomalies",
     "/v1/balance",
+    "/v1/bills",
+    "/v1/bills/{month}",
     "/v1/chargeback",
     "/v1/efficiency",
     "/v1/explain",

@@ -30,6 +30,8 @@ NEEDS = {
     ("GET", "/v1/anomalies"): MONEY,
     ("GET", "/v1/anomalies?measure=energy"): ROWS,
     ("GET", "/v1/balance"): FLEET,
+    ("GET", "/v1/bills"): MONEY,
+    ("GET", "/v1/bills/{month}"): MONEY,
     ("GET", "/v1/chargeback"): MONEY,
     ("GET", "/v1/efficiency"): ROWS,
     ("GET", "/v1/explain"): MONEY,

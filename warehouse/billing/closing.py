@@ -13,7 +13,7 @@ from billing.line_items import LineItem
 from billing.price_book import PriceBook
 from billing.proof import lines_sha256
 from billing.segments import segments
-from contracts.errors import BadInput, LedgerError
+from contracts.errors import BadInput, BadQuery, LedgerError
 from contracts.units import EpochMs, counted, rfc3339
 from warehouse.billing.bill_lines import corrections_of, lines_of, put_lines
 from warehouse.billing.periods import (
@@ -237,6 +237,8 @@ def read_bill(reader: LedgerReader, name: str, period: Period, currency: str) ->
             unpriced_meters={},
             not_looked_at=[],
         )
+    if reader.tenants is not None:
+        raise BadQuery("period", name, "it is not closed yet; drafts are for credentials of all tenants")
     current = draft(reader, name, period, currency)
     return PeriodBill(
         period=name,
