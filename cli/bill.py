@@ -69,7 +69,7 @@ def bill(
             result = read_bill(reader, period, span, settings.currency)
         lines = [item for item in result.lines if tenant in (None, item.tenant)]
         chosen = BillFormat.JSON if as_json else format_
-        _check_found(result, lines, tenant)
+        check_billed(result, lines, tenant)
         if line is not None:
             _explain(lines, line)
         elif chosen is BillFormat.JSON:
@@ -84,7 +84,8 @@ def bill(
         _notes(result)
 
 
-def _check_found(result: PeriodBill, lines: list[LineItem], tenant: str | None) -> None:
+def check_billed(result: PeriodBill, lines: list[LineItem], tenant: str | None) -> None:
+    """Raise BadInput for a tenant without a line in a period that has lines."""
     from contracts.errors import BadInput
 
     if tenant is not None and not lines and result.lines:

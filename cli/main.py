@@ -22,6 +22,7 @@ from cli.demo import demo
 from cli.doctor import doctor
 from cli.efficiency import efficiency
 from cli.explain import explain
+from cli.export import export
 from cli.fleet import fleet
 from cli.forecast import forecast
 from cli.init import init
@@ -101,6 +102,7 @@ for name, text in GROUPS.items():
     app.add_typer(typer.Typer(cls=ReferenceGroup, no_args_is_help=True, help=help_), name=name, rich_help_panel=EDIT)
 app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(price)
 app.add_typer(book, name="book", rich_help_panel=BILL)
+app.add_typer(export, name="export", rich_help_panel=BILL)
 app.add_typer(key, name="key", rich_help_panel=CHECK)
 app.add_typer(tenant_user, name="tenant-user", rich_help_panel=CHECK)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -95,7 +96,62 @@ def test_csv_of_a_bill_sums_to_its_total(run: Run) -> None:
     assert {row["line_start"] for row in rows} == {"2026-09-01T00:00:00.000Z"}
 
 
+def test_a_closed_month_is_exported_as_focus(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "focus"
+    assert run("export", "focus", "2026-09", "--out", str(out)).exit_code == 2
+    assert run("export", "focus", "2026-09", "--out", str(out), "--draft").exit_code == 0
+    assert run("close", "2026-09").exit_code == 0
+    again = run("export", "focus", "2026-09", "--out", str(out))
+    assert again.exit_code == 2
+    assert "--force" in again.stderr
+    assert run("export", "focus", "2026-09", "--out", str(out), "--force").exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "BillingPeriod.csv", "ContractCommitment.csv", "CostAndUsage.csv", "InvoiceDetail.csv",
+    ]  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO((out / "CostAndUsage.csv").read_text())))
+    assert sum(Decimal(row["BilledCost"]) for row in rows) == Decimal("22.50")
+    assert {row["InvoiceId"] for row in rows} == {"2026-09.1/acme/EUR", "2026-09.1/beta/EUR"}
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".focus")] == []
+    exports = [e for e in json.loads(run("audit", "log", "--format", "json").stdout) if e["action"] == "export"]
+    assert len(exports) == 2
+
+
+def test_focus_1_2_is_one_file_of_a_tenant(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "focus"
+    command = ("export", "focus", "2026-09", "--draft", "--focus", "1.2", "--tenant", "beta", "--out", str(out))
+    assert run(*command).exit_code == 0
+    (row,) = csv.DictReader(io.StringIO((out / "CostAndUsage.csv").read_text()))
+    assert (row["ProviderName"], row["BillingAccountId"], row["BilledCost"]) == ("Wattlog", "beta", "7.50")
+
+
+def test_an_export_never_replaces_a_folder_with_other_files(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    result = run("export", "focus", "2026-09", "--draft", "--force", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "other files" in result.stderr
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_lines_of_unknown_amount_are_named_by_an_export(run: Run, ledger: Warehouse, tmp_path: Path) -> None:
+    ledger.command("TRUNCATE TABLE prices")
+    result = run("export", "focus", "2026-09", "--draft", "--out", str(tmp_path / "focus"))
+    assert result.exit_code == 0
+    assert "2 lines of unknown amount are not in it" in result.stderr
+
+
+def test_parquet_has_decimals_and_times(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "lines.parquet"
+    assert run("export", "parquet", "2026-09", "--draft", "--out", str(out)).exit_code == 0
+    assert run("export", "parquet", "2026-09", "--draft", "--out", str(out)).exit_code == 2
+    table = parquet.read_table(out)
+    assert str(table.schema.field("amount").type) == "decimal128(38, 3)"
+    assert str(table.schema.field("line_start").type) == "timestamp[ms, tz=UTC]"
+    assert sum(table["amount"].to_pylist()) == Decimal("22.50")
+    assert table["energy_uj"].to_pylist() == [360_000_000_000_000, 180_000_000_000_000]
+
+
 WRONG = [
+    (["export", "focus", "2026-09", "--out", "x"], "it is provisional"),
     (["bill", "2026-9"], "PERIOD"),
     (["bill", "2026-09", "--tenant", "acne"], "acme, beta"),
     (["close", "2026-12"], "close it after 2027-01-01"),

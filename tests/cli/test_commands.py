@@ -28,7 +28,7 @@ ASK = [
     "anomalies",
     "forecast",
 ]
-BILL = ["bills", "bill", "close", "reopen", "book"]
+BILL = ["bills", "bill", "close", "reopen", "book", "export"]
 CHECK = ["reconcile", "explain", "sql", "audit", "doctor", "config", "key"]
 EDIT = ["tenants", "floors", "weights", "prices", "clusters", "aliases"]
 
