@@ -68,6 +68,12 @@ class LedgerReader:
             self._aliases = {row["alias"]: row["cluster"] for row in rows}
         return self._aliases
 
+    def with_aliases(self, aliases: Mapping[str, str]) -> LedgerReader:
+        """Return a reader of the same caller under which clusters have these former names, and no others."""
+        reader = LedgerReader(self._warehouse, self._tenants)
+        reader._aliases = dict(aliases)
+        return reader
+
     @property
     def embedded(self) -> bool:
         """True if the engine runs in this process."""

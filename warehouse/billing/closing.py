@@ -110,6 +110,7 @@ def close(
         lines=len(lines),
         lines_sha256=lines_sha256(lines),
         audit_head=audit_head,
+        cluster_aliases=dict(reader.aliases),
     )
     put_step(warehouse, step)
     return step
@@ -160,6 +161,8 @@ def _corrections(
 ) -> list[LineItem]:
     """Return the lines that mend a closed period in the period of this name."""
     of_then = frozen(step.period, step.step)
+    # A cluster that was renamed since keeps its former name in that bill.
+    reader = reader.with_aliases(step.cluster_aliases)
     book = _book(book_of(reader, step.book_version), currency)
     now = _bill(reader, step.period, step.span, book, of_then, _before(steps, step.span))
     closed = closed_periods(steps)

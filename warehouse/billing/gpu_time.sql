@@ -2,7 +2,7 @@
 -- Time of GPUs, in milliseconds, by workload, hardware, owner and class of time. Hosts and walls are no GPUs.
 WITH {starts:Array(Int64)} AS starts
 SELECT
-    toString(f.cluster) AS cluster, toString(f.workload) AS workload, toString(f.hardware) AS hardware,
+    toString($cluster{f.cluster}) AS cluster, toString(f.workload) AS workload, toString(f.hardware) AS hardware,
     toString(f.owner) AS owner,
     transform(roundDown(toUnixTimestamp64Milli(f.window_start), starts), starts, {classes:Array(Int64)}) AS number,
     sum(toInt128(f.covered_ms)) AS covered_ms

@@ -6,7 +6,7 @@ Periods are closed in their order, and only the last closed one can be reopened:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -38,6 +38,7 @@ class PeriodStep:
     lines: int
     lines_sha256: str
     audit_head: str
+    cluster_aliases: dict[str, str] = field(default_factory=dict)
 
     @property
     def span(self) -> Period:

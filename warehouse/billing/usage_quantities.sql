@@ -10,7 +10,7 @@ SELECT
 FROM
 (
     SELECT
-        u.tenant AS of_tenant, u.cluster AS of_cluster, u.workload AS of_workload, u.meter AS of_meter, u.unit AS of_unit,
+        u.tenant AS of_tenant, $cluster{u.cluster} AS of_cluster, u.workload AS of_workload, u.meter AS of_meter, u.unit AS of_unit,
         transform(roundDown(toUnixTimestamp64Milli(u.at), starts), starts, {classes:Array(Int64)}) AS number,
         roundDown(toUnixTimestamp64Milli(u.at), stays) AS span,
         sum(toDecimal256(u.quantity, 12)) AS quantity

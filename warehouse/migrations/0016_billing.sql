@@ -26,7 +26,8 @@ CREATE TABLE billing_periods
     book_version UInt32 COMMENT '0: no price book',
     lines        UInt32 COMMENT 'lines of the step that count',
     lines_sha256 String COMMENT 'of all lines, in order (billing/proof.py)',
-    audit_head   String COMMENT 'hash of the newest entry of the audit log at the closing'
+    audit_head   String COMMENT 'hash of the newest entry of the audit log at the closing',
+    cluster_aliases Map(String, String) COMMENT 'clusters by their former names, as they were at the closing'
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (period, step);

@@ -197,3 +197,15 @@ def test_a_tenant_reads_its_own_lines(warehouse: Warehouse) -> None:
     finish(warehouse)
     step: PeriodStep = closed(warehouse, "2026-09")
     assert {line.tenant for line in closed_lines(tenant_reader(warehouse, "beta"), step)} == {"beta"}
+
+
+def test_a_cluster_that_is_renamed_later_corrects_nothing(warehouse: Warehouse) -> None:
+    price(warehouse)
+    use(warehouse, "2026-09-03T10:00:00Z", 100)
+    finish(warehouse)
+    closed(warehouse, "2026-09")
+    warehouse.insert_rows("cluster_aliases", [{"alias": "eu", "cluster": "eu-central", "version": 1}])
+    assert amounts(warehouse, "2026-10") == {}
+    use(warehouse, "2026-09-03T10:00:00Z", 120, version=2)
+    (line,) = draft(operator_reader(warehouse), "2026-10", OCTOBER, "EUR").bill.lines
+    assert (line.place.cluster, str(line.amount)) == ("eu", "3.00")
