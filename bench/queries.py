@@ -29,6 +29,8 @@ from bench._fleet import END_MS, FULL, QUICK, WINDOW_MS, Size, lay
 from contracts.settings import Settings
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
 from warehouse.audit.conservation import audit
+from warehouse.billing.closing import draft
+from warehouse.billing.price_books import put_book
 from warehouse.chargeback import chargeback_queries
 from warehouse.client import Warehouse, connect
 from warehouse.cursors import PageRequest
@@ -168,6 +170,38 @@ def audited(warehouse: Warehouse, size: Size) -> dict[str, Any]:
     return out
 
 
+BOOK = """
+currency = "USD"
+[[rates]]
+name = "output tokens, night"
+meter = "output_tokens"
+price = "1.10"
+per = 1_000_000
+[[rates]]
+name = "output tokens, day"
+meter = "output_tokens"
+price = "1.40"
+per = 1_000_000
+when = { days = ["weekdays"], hours = ["08-20"] }
+[[rates]]
+name = "input tokens"
+meter = "input_tokens"
+price = "0.30"
+per = 1_000_000
+[[taxes]]
+name = "VAT"
+percent = "19"
+"""
+
+
+def billed(warehouse: Warehouse) -> dict[str, Any]:
+    """The bill of October made once, as closing it makes it."""
+    put_book(warehouse, BOOK, "bench", END_MS)
+    wall, cpu = time.perf_counter(), time.process_time()
+    lines = draft(operator_reader(warehouse), "2026-10", OCTOBER, "USD").bill.lines
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "lines": len(lines)}
+
+
 def main() -> None:
     """Lay, ask, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -187,6 +221,8 @@ def main() -> None:
         catalogue = questions(warehouse, size)
         measure(catalogue, options.times)
         checks = {} if options.no_audit else audited(warehouse, size)
+        bill = billed(warehouse)
+        console.print(f"bill of a month: {bill['wall_s']:.1f} s, {bill['cpu_s']:.1f} CPU s, {bill['lines']} lines")
     _print(console, size, tables, catalogue, checks)
     _write(size, options.times, tables, catalogue, checks)
 

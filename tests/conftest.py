@@ -25,6 +25,7 @@ _WHY_DESELECTED = {
     "browser": "draw the page in chromium",
     "slow": "take long",
 }
+_QUICK_TESTS = "quick"
 _deselected = pytest.StashKey[Counter[str]]()
 
 # The duration of an example shows how busy the machine is, nothing about the code: hence no deadlines. In CI the
@@ -45,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--exhaustive", action="store_true", help="20,000 simulated seeds, not 500; 100 hypothesis examples, not 30"
     )
+    parser.addoption(
+        "--after-quick",
+        action="store_true",
+        help="leave out what `make test` runs at the same size; for CI, which runs it",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,12 +59,27 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("exhaustive")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--after-quick"):
+        others = [item for item in items if not _is_larger_than_quick(item)]
+        items[:] = [item for item in items if _is_larger_than_quick(item)]
+        config.hook.pytest_deselected(items=others)
+
+
+def _is_larger_than_quick(item: pytest.Item) -> bool:
+    """Return True for a test that `make test` leaves out, or runs with fewer examples or seeds."""
+    has_examples = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return has_examples or "pytestconfig" in item.fixturenames or any(map(item.get_closest_marker, _WHY_DESELECTED))
+
+
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     for item in items:
         for marker in _WHY_DESELECTED:
             if item.get_closest_marker(marker):
                 item.config.stash[_deselected][marker] += 1
                 break
+        else:
+            item.config.stash[_deselected][_QUICK_TESTS] += 1
 
 
 @pytest.hookimpl(trylast=True)
@@ -77,7 +98,10 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for marker, count in sorted(config.stash[_deselected].items()):
-        terminalreporter.write_line(f"DESELECTED [{count}] {marker}: they {_WHY_DESELECTED[marker]}; make test-all")
+        if marker in _WHY_DESELECTED:
+            terminalreporter.write_line(f"DESELECTED [{count}] {marker}: they {_WHY_DESELECTED[marker]}; make test-all")
+        elif config.getoption("--after-quick"):
+            terminalreporter.write_line(f"DESELECTED [{count}] {marker}: make test runs them at the same size")
 
 
 _names = (f"t{n}" for n in itertools.count(1))

@@ -92,15 +92,15 @@ def test_commands_that_export_ask_in_sql_or_set_prices_are_in_the_log(demo: Demo
         ("chargeback", "--by", "team", "--format", "csv"),
         ("chargeback", "--by", "team"),
         ("sql", "SELECT 1"),
-        ("price", "carbon", "nowhere", "1"),
-        ("price", "carbon", "nowhere", "--remove"),
+        ("price", "carbon", "nowhere", "1", "--new"),
+        ("price", "carbon", "nowhere", "--remove", "--yes"),
     ):
         assert wattlog(*words, "--data", demo.data, **env).status == 0
     rows = wattlog("audit", "log", "--json", **env).json
     assert [(row["action"], row["subject"], row.get("query", "")) for row in rows] == [
         ("export", "chargeback", f"--by team --format csv --data {demo.data}"),
         ("question", "all tenants", "SELECT 1"),
-        ("price.put", "carbon nowhere", ""),
+        ("prices.set", "carbon nowhere 1", ""),
         ("price.remove", "carbon nowhere", ""),
     ]
     stored = wattlog("audit", "log", "--json", "--data", demo.data).json

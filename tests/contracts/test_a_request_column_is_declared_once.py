@@ -23,6 +23,11 @@ PACKAGES = ("contracts", "billing", "producers", "streams", "warehouse", "foreca
 TOTAL = re.compile(r"\b(?:\w+\.)?prompt_tokens \+ (?:\w+\.)?completion_tokens\b")
 """The total `tokens`, of which other columns are parts: no list of columns."""
 NOT_LISTS = {
+    "warehouse/ad_hoc/saved/cache_hit_share.sql": "a question about cached tokens",
+    "warehouse/ad_hoc/saved/cost_per_output_token.sql": "a question about output tokens",
+    "warehouse/ad_hoc/saved/joules_by_kind.sql": "a question about the three kinds that bear energy",
+    "warehouse/audit/same_calls.sql": "the counts by which two senders' calls are compared",
+    "warehouse/chargeback/kind_rows.sql": "the three kinds that bear energy",
     "warehouse/chargeback/chargeback.sql": "completion tokens without energy, for joules per output token",
     "warehouse/reconciliation/hours.sql": "the counts that servers tell, too",
     "warehouse/reconciliation/rollups.sql": "the total, in its two parts",

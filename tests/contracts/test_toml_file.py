@@ -31,4 +31,5 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, content: bytes, fix: 
     path.write_bytes(content)
     with pytest.raises(BadSetting) as caught:
         read_toml(path)
-    assert fix in str(caught.value) and str(path) in str(caught.value)
+    assert (caught.value.field, caught.value.value) == ("file", str(path))
+    assert fix in caught.value.fix

@@ -26,7 +26,7 @@ $charges
     GROUP BY of_tenant, of_cluster, of_workload, of_model, of_hardware, number, span
 ) AS h
 $account
-WHERE h.requests != 0 OR h.failures != 0 OR h.prompt_tokens != 0 OR h.completion_tokens != 0
+WHERE arrayExists(count -> count != 0, [$tokens{h.@}, h.requests, h.failures])
 GROUP BY ALL
 ORDER BY tenant, cluster, workload, model, hardware, number, team, cost_centre
 LIMIT {limit:UInt32}

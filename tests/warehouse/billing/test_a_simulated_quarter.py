@@ -118,10 +118,7 @@ def lay(warehouse: Warehouse, windows: Sequence[Window], version: int) -> None:
 
 def lay_prices(warehouse: Warehouse) -> None:
     ends = [*range(FIRST_MS, LAST_MS, QUARTER_MS), LAST_MS]
-    spot = [
-        Price("energy", "spot", spot_price(start), start, end, "EUR")
-        for start, end in pairwise(ends)
-    ]
+    spot = [Price("energy", "spot", spot_price(start), start, end, "EUR") for start, end in pairwise(ends)]
     put_prices(warehouse, [
         *spot,
         Price("energy", "flat", Decimal("0.20"), 0, MOVE_MS, "EUR"),
