@@ -15,8 +15,6 @@ from tests.api.test_auth import SECRET, token
 from tests.warehouse.billing.quarter import closed, finish, price, use
 from warehouse.client import Warehouse
 
-pytestmark = pytest.mark.parametrize("warehouse", ["chdb"], indirect=True)
-
 
 @pytest.fixture
 def client(warehouse: Warehouse) -> Iterator[TestClient]:

@@ -19,6 +19,8 @@ from tests.warehouse.billing.quarter import finish, price, use
 from warehouse.client import Warehouse, connect
 from warehouse.migrate import migrate
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 BOOK = 'currency = "EUR"\n[[rates]]\nname = "out"\nmeter = "output_tokens"\nprice = "2"\nper = 1_000_000\n'
 
