@@ -25,9 +25,9 @@ _COLUMNS = tuple(text_column(name, name) for name in ("number", *_FIELDS, "detai
 def audit_log(
     since: Annotated[str | None, typer.Option(help="Entries from this time on: RFC 3339 or a day.")] = None,
     actor: Annotated[str | None, typer.Option(help="Entries of this actor.")] = None,
-    action: Annotated[
-        str | None, typer.Option(help="Entries of this action, such as prices.set, or prices for all.")
-    ] = (None),
+    action: Annotated[str | None, typer.Option(help="Entries of this action: prices.set, or prices for all of it.")] = (
+        None
+    ),
     verify: Annotated[bool, typer.Option("--verify", help="Check that each entry follows the one before it.")] = False,
     head: Annotated[str, typer.Option(help="With --verify: a head that was noted elsewhere, which must be in it.")] = (
         ""
