@@ -74,7 +74,7 @@ def lay(warehouse: Warehouse, size: Size) -> bool:
             for table in _WRITES.get(step_name, ()):
                 warehouse.command(f"TRUNCATE TABLE IF EXISTS {table}")
             step(warehouse, size)
-            warehouse.command("INSERT INTO bench_laid VALUES ({what:String})", step_name=step_name)
+            warehouse.command("INSERT INTO bench_laid VALUES ({step_name:String})", step_name=step_name)
     return len(laid) < len(steps)
 
 
