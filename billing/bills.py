@@ -41,9 +41,11 @@ def bill(
 ) -> Bill:
     """Return the bill of `[start_ms, end_ms)`, which is called `period`.
 
-    `quantities` name classes of `segments(book, start_ms, end_ms)`. Raises BadInput for a book that tells two prices.
+    `quantities` name classes of `segments(book, start_ms, end_ms)`. Raises BadInput for a book that has two prices for
+    one meter, or whose percentages change inside the period.
     """
     book.check()
+    book.check_period(start_ms, end_ms)
     times = segments(book, start_ms, end_ms)
     placed = (replace(quantity, place=book.place(quantity.place)) for quantity in quantities)
     rated = rate(book, times, placed, [replace(charge, place=book.place(charge.place)) for charge in energy])

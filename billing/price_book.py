@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal
 
 from billing.places import EVERYWHERE, Place, PriceScope, overlap
@@ -164,9 +164,23 @@ class PriceBook:
     def check(self) -> None:
         """Raise BadInput for rows that share a name, tell two prices for one thing, or leave a gap between them."""
         self._check_names()
-        for rates in self._by_meter.values():
+        for meter, rates in self._by_meter.items():
+            if meter == MONTHS:
+                continue  # Fees add up; versions of one are checked by their name.
             _check_one_price(rates)
             _check_gaps(rates)
+
+    def check_period(self, start_ms: int, end_ms: int) -> None:
+        """Raise BadInput for a discount, minimum or tax that begins or ends inside a period.
+
+        They are of a whole period's charges, which cannot be divided afterwards.
+        """
+        for table in ("discounts", "minimums", "taxes"):
+            for row in getattr(self, table):
+                for label, at_ms in (("from", row.from_ms), ("to", row.to_ms)):
+                    if start_ms < at_ms < end_ms:
+                        fix = f"inside the period: let {row.name!r} begin and end with one"
+                        raise BadInput(f"{table}.{label}", rfc3339(at_ms), fix)
 
     def _check_names(self) -> None:
         """A name with one start is one row: lines and later versions point to it."""
@@ -183,10 +197,23 @@ class PriceBook:
                     f"{table}.name", row.name, f"two rows have this name and start at {rfc3339(row.from_ms)}"
                 )
             starts.add((table, row.name, row.from_ms))
+        self._check_versions()
         grants = [row.name for row in (*self.commitments, *self.credits)]
         for name in grants:
             if grants.count(name) > 1:
                 raise BadInput("credits.name", name, "what is left of a grant is known by its name: give each its own")
+
+    def _check_versions(self) -> None:
+        """Versions of one row that hold at once would both be charged."""
+        versions: dict[tuple[str, str], list[Row]] = {}
+        for table, row in self.rows():
+            if table != "rates" or (isinstance(row, Rate) and row.meter == MONTHS):
+                versions.setdefault((table, row.name), []).append(row)
+        for (table, name), rows in versions.items():
+            for one, other in pairwise(sorted(rows, key=lambda row: row.from_ms)):
+                if one.to_ms > other.from_ms:
+                    at = rfc3339(other.from_ms)
+                    raise BadInput(f"{table}.to", name, f"two versions of it hold from {at} on: end the first there")
 
 
 def _check_one_price(rates: list[Rate]) -> None:

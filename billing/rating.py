@@ -13,6 +13,7 @@ from billing.quantities import EnergyCharge, MeteredQuantity, with_compute_units
 from billing.rounding import decimal_of
 from billing.segments import Segments
 from billing.tiers import Mode, Step, price_steps
+from contracts.meter_names import is_currency
 from contracts.topics import HOUSE_TENANTS
 from contracts.units import shortest_decimal
 
@@ -99,6 +100,13 @@ class _Finder:
         return [side for side in SIDES if side in sides]
 
     def find(self, side: str, meter: str, place: Place, number: int) -> Rate | None:
+        if meter == ENERGY_COST:
+            # The money of electricity is known for the whole period only: a margin that changes inside fits no part.
+            fits = {self._find(side, meter, place, other) for other in range(len(self._times.rates))}
+            return fits.pop() if len(fits) == 1 else None
+        return self._find(side, meter, place, number)
+
+    def _find(self, side: str, meter: str, place: Place, number: int) -> Rate | None:
         key = (side, meter, place, number)
         if key not in self._cache:
             counting = self._times.rates[number]
@@ -113,33 +121,51 @@ def _priced(
     book: PriceBook, times: Segments, sums: dict[tuple[Rate | None, str, str, Place, str], Fraction]
 ) -> Iterator[Charge]:
     """Yield a charge for each rate and place. One account's quantity of a rate is priced as a whole."""
-    accounts: dict[tuple[Rate, str], list[tuple[Place, str, Fraction]]] = {}
+    accounts: dict[tuple[Rate, str, str], list[tuple[Place, Fraction]]] = {}
+    units: dict[Rate | None, set[str]] = {}
+    for fit, _, _, _, unit in sums:
+        units.setdefault(fit, set()).add(unit)
     for (fit, side, meter, place, unit), quantity in sums.items():
-        if fit is None:
+        fault = _misfit(fit, meter, unit, units[fit])
+        if fit is None or fault:
             yield Charge(
-                category=Category.USAGE, name=meter, meter=meter, unit=unit, quantity=quantity, place=place,
-                currency=book.currency, amount=None, from_ms=times.start_ms, to_ms=times.end_ms, side=side,
-                steps=(f"no rate of {meter} fits this place and time",),
-            )  # fmt: skip
-        elif fit.unit and fit.unit != unit:
-            yield Charge(
-                category=Category.USAGE, name=fit.name, meter=meter, unit=unit, quantity=quantity, place=place,
-                currency=fit.currency or book.currency, amount=None, from_ms=times.start_ms, to_ms=times.end_ms,
-                side=side, steps=(f"rate {fit.name!r} is for {fit.unit}, and the quantity is in {unit}",),
+                category=Category.USAGE, name=fit.name if fit else meter, meter=meter, unit=unit, quantity=quantity,
+                place=place, currency=_currency(book, fit, unit), amount=None,
+                from_ms=times.start_ms, to_ms=times.end_ms, side=side, steps=(fault,),
             )  # fmt: skip
         else:
-            accounts.setdefault((fit, place.tenant), []).append((place, unit, quantity))
-    for (fit, _), parts in accounts.items():
-        yield from _of_account(book, times, fit, parts)
+            accounts.setdefault((fit, place.tenant, unit), []).append((place, quantity))
+    for (fit, _, unit), parts in accounts.items():
+        yield from _of_account(book, times, fit, unit, parts)
+
+
+def _misfit(fit: Rate | None, meter: str, unit: str, units: set[str]) -> str:
+    """Return why a quantity has no price by a rate; empty if it has one. `units` are those that the rate met."""
+    if fit is None:
+        return f"no rate of {meter} fits this place and time"
+    if fit.unit and fit.unit != unit:
+        return f"rate {fit.name!r} is for {fit.unit}, and the quantity is in {unit}"
+    if is_currency(unit):
+        return (
+            f"rate {fit.name!r} is in {fit.currency}, and the money is {unit}" if fit.currency not in ("", unit) else ""
+        )
+    if len(units) > 1 and not fit.unit:
+        return f"{meter} was used in {', '.join(sorted(units))}: rate {fit.name!r} must name its unit"
+    return ""
+
+
+def _currency(book: PriceBook, fit: Rate | None, unit: str) -> str:
+    """Return the currency of a charge. What is paid on top of money is in that money's currency."""
+    return (fit.currency if fit else "") or (unit if is_currency(unit) else book.currency)
 
 
 def _of_account(
-    book: PriceBook, times: Segments, fit: Rate, parts: Sequence[tuple[Place, str, Fraction]]
+    book: PriceBook, times: Segments, fit: Rate, unit: str, parts: Sequence[tuple[Place, Fraction]]
 ) -> Iterator[Charge]:
-    total = sum((quantity for _, _, quantity in parts), Fraction(0))
-    currency = fit.currency or book.currency
+    total = sum((quantity for _, quantity in parts), Fraction(0))
+    currency = _currency(book, fit, unit)
     flat = fit.mode is Mode.FLAT
-    for place, unit, quantity in parts:
+    for place, quantity in parts:
         # A flat price needs no whole; a part of any other is its share of the whole's money.
         priced = quantity if flat else total
         share = Fraction(1) if flat else quantity / total if total else Fraction(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from contracts.errors import BadInput
 from tests.billing.made_up import ACME, BETA, amounts, billed, book, electricity, used
 
 CALLS = '[[rates]]\nname = "calls"\nmeter = "calls"\nprice = "1"\n'
@@ -91,3 +92,20 @@ def test_two_currencies_are_two_accounts() -> None:
         ("EUR", "electricity", "10.00"), ("EUR", "VAT", "1.00"),
         ("USD", "electricity", "100.00"), ("USD", "VAT", "10.00"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("table", ["taxes", "discounts"])
+def test_a_percentage_that_changes_inside_the_period_is_refused(table: str) -> None:
+    rows = (
+        f'{CALLS}[[{table}]]\nname = "p"\npercent = "19"\nto = "2026-09-15"\n'
+        f'[[{table}]]\nname = "p"\npercent = "16"\nfrom = "2026-09-15"\n'
+    )
+    with pytest.raises(BadInput, match="inside the period: let 'p' begin and end with one"):
+        billed(book(rows), used("calls", "100"))
+
+
+@pytest.mark.parametrize("table", ["taxes", "discounts", "fees"])
+def test_two_versions_of_one_row_never_hold_at_once(table: str) -> None:
+    value = "price" if table == "fees" else "percent"
+    with pytest.raises(BadInput, match=r"two versions of it hold from 2026-05-01"):
+        book(f'[[{table}]]\nname = "p"\n{value} = "1"\n[[{table}]]\nname = "p"\n{value} = "2"\nfrom = "2026-05-01"\n')

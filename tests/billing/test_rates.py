@@ -232,3 +232,38 @@ def test_the_house_pays_no_fee_and_no_tax() -> None:
     rows = '[[fees]]\nname = "f"\nprice = "1"\n[[taxes]]\nname = "VAT"\npercent = "19"'
     house = ACME._replace(tenant="__idle__")
     assert amounts(billed(book(rows), energy=(electricity("5", house),))) == {"electricity": "5.00"}
+
+
+MARGIN = '[[rates]]\nname = "margin"\nmeter = "energy_cost"\nprice = "0.15"\n'
+
+
+def test_a_margin_on_money_is_in_that_moneys_currency() -> None:
+    us = ACME._replace(cluster="us")
+    bill = billed(book(MARGIN), energy=(electricity("100"), electricity("200", us, currency="USD")))
+    assert sorted((line.currency, str(line.amount)) for line in bill.lines if line.name == "margin") == [
+        ("EUR", "15.00"), ("USD", "30.00"),
+    ]  # fmt: skip
+
+
+def test_a_margin_in_another_currency_than_the_money_is_open() -> None:
+    bill = billed(book(MARGIN + 'currency = "USD"'), energy=(electricity("100"),))
+    assert amounts(bill)["margin"] == "-"
+
+
+def test_a_margin_that_changes_inside_the_month_is_open() -> None:
+    bill = billed(book(MARGIN + 'from = "2026-09-11"'), energy=(electricity("100"),))
+    assert amounts(bill) == {"electricity": "100.00", "energy_cost": "-"}
+
+
+def test_a_rate_without_a_unit_prices_one_unit_only() -> None:
+    priced = book('[[rates]]\nname = "r"\nmeter = "storage"\nprice = "1"')
+    bill = billed(priced, used("storage", "5", unit="MiB"), used("storage", "5", BETA, unit="GiB"))
+    assert {line.amount for line in bill.lines} == {None}
+    assert bill.lines[0].steps == ("storage was used in GiB, MiB: rate 'r' must name its unit",)
+
+
+def test_fees_add_up() -> None:
+    rows = "".join(f'[[fees]]\nname = "{name}"\nprice = "{price}"\n' for name, price in (("platform", 5), ("help", 7)))
+    assert amounts(billed(book(rows), energy=(electricity("0"),))) == {
+        "electricity": "0.00", "platform": "5.00", "help": "7.00",
+    }  # fmt: skip

@@ -168,8 +168,8 @@ def _corrections(
     closed = closed_periods(steps)
     later = [(s.period, s.step) for s in closed.values() if s.period_start > step.period_start]
     lines = closed_lines(reader, step)
-    own = {line.line_id for line in lines} | {line.line_id for line in now.lines}
-    booked = [line for line in corrections_of(reader, later) if line.corrects in own]
+    # A correction has the time of the line that it mends, which may be neither in the closed bill nor in today's.
+    booked = [line for line in corrections_of(reader, later) if step.period_start <= line.from_ms < step.period_end]
     # What a closed bill itself mended of earlier ones is no part of its own reading.
     frozen_lines = [line for line in lines if not line.corrects]
     return round_charges(name, corrections(frozen_lines, booked, now.lines))

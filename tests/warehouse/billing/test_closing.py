@@ -209,3 +209,15 @@ def test_a_cluster_that_is_renamed_later_corrects_nothing(warehouse: Warehouse) 
     use(warehouse, "2026-09-03T10:00:00Z", 120, version=2)
     (line,) = draft(operator_reader(warehouse), "2026-10", OCTOBER, "EUR").bill.lines
     assert (line.place.cluster, str(line.amount)) == ("eu", "3.00")
+
+
+def test_a_correction_of_a_line_that_is_gone_again_is_taken_back(warehouse: Warehouse) -> None:
+    price(warehouse)
+    use(warehouse, "2026-09-03T10:00:00Z", 100)
+    finish(warehouse)
+    closed(warehouse, "2026-09")
+    use(warehouse, "2026-09-04T10:00:00Z", 10, tenant="beta")
+    closed(warehouse, "2026-10")
+    use(warehouse, "2026-09-04T10:00:00Z", 0, version=2, tenant="beta", completion_tokens=0, requests=0)
+    (line,) = draft(operator_reader(warehouse), "2026-11", NAMES["2026-11"], "EUR").bill.lines
+    assert (line.tenant, str(line.amount)) == ("beta", "-1.50")
