@@ -159,7 +159,8 @@ class PriceBook:
         """Yield every row that has a validity, with the name of its table."""
         for table in ("rates", "discounts", "minimums", "commitments", "credits", "taxes"):
             for row in getattr(self, table):
-                yield table, row
+                is_fee = isinstance(row, Rate) and row.meter == MONTHS
+                yield "fees" if is_fee else table, row
 
     def check(self) -> None:
         """Raise BadInput for rows that share a name, tell two prices for one thing, or leave a gap between them."""
@@ -207,7 +208,7 @@ class PriceBook:
         """Versions of one row that hold at once would both be charged."""
         versions: dict[tuple[str, str], list[Row]] = {}
         for table, row in self.rows():
-            if table != "rates" or (isinstance(row, Rate) and row.meter == MONTHS):
+            if table != "rates":
                 versions.setdefault((table, row.name), []).append(row)
         for (table, name), rows in versions.items():
             for one, other in pairwise(sorted(rows, key=lambda row: row.from_ms)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -123,17 +123,13 @@ def reopen(reader: LedgerReader, name: str, *, reason: str, actor: str, at_ms: i
     warehouse = reader.operator_warehouse()
     steps = list_steps(warehouse)
     closed = check_may_reopen(steps, name)
-    step = PeriodStep(
-        period=name,
+    step = replace(
+        closed,
         step=closed.step + 1,
         state="reopened",
-        period_start=closed.period_start,
-        period_end=closed.period_end,
-        time_zone=closed.time_zone,
         at=EpochMs(at_ms),
         actor=actor,
         reason=reason,
-        book_version=closed.book_version,
         lines=0,
         lines_sha256="",
         audit_head="",

@@ -67,11 +67,7 @@ def quantities(
     account = account_of(references)
     in_units = {meter for unit in book.compute_units for meter, _ in unit.weights}
     priced = book.meters | in_units
-    fragments = {
-        **account,
-        "cuts": CUTS,
-        "charges": rollup_rows((), with_windows=True),
-    }
+    fragments = {**account, "cuts": CUTS, "charges": rollup_rows((), with_windows=True)}
     for row in _rows(reader, "billing/ledger_quantities", fragments, **span, **classes, **references.parameters):
         yield from token_quantities(row, _place(row), row["number"], priced)
     for row in _rows(
@@ -85,7 +81,7 @@ def quantities(
     ):
         yield MeteredQuantity(row["meter"], row["unit"], Decimal(row["quantity"]), _place(row), row["number"])
     if priced & {ALLOCATED, USED}:
-        yield from _gpu_time(reader, period, times, references, span | classes)
+        yield from _gpu_time(reader, fragments, references, span | classes)
 
 
 def _rows(reader: LedgerReader, name: str, fragments: Mapping[str, str], **params: Any) -> list[dict[str, Any]]:
@@ -101,7 +97,7 @@ def _place(row: Mapping[str, Any]) -> Place:
 
 
 def _gpu_time(
-    reader: LedgerReader, period: Period, times: Segments, references: References, params: Mapping[str, Any]
+    reader: LedgerReader, fragments: Mapping[str, str], references: References, params: Mapping[str, Any]
 ) -> Iterator[MeteredQuantity]:
     """Yield the time of GPUs: whole to the owner, and divided over tenants as the energy of each class of time is."""
     held = _rows(reader, "billing/gpu_time", {}, **params)
@@ -112,7 +108,6 @@ def _gpu_time(
     for row in held:
         key = (row["cluster"], row["workload"], row["hardware"], row["number"])
         totals[key] = totals.get(key, 0) + row["covered_ms"]
-    fragments = {**account_of(references), "cuts": CUTS, "charges": rollup_rows((), with_windows=True)}
     shares: dict[tuple[str, str, str, int], list[tuple[Place, int]]] = {}
     for row in _rows(reader, "billing/energy_shares", fragments, **params, **references.parameters):
         key = (row["cluster"], row["workload"], row["hardware"], row["number"])
