@@ -26,6 +26,10 @@ VIEWS = {
         "Single requests of final windows, with energy, money and grams. They are kept for 30 days, and not at "
         "all where workers store none (`WATTLOG_REQUESTS=none`)."
     ),
+    "bill_lines": (
+        "Lines of closed billing periods, as they were frozen, with corrections of earlier ones. A period that was "
+        "reopened is not here until it is closed again."
+    ),
     "price_steps": "Tariff, PUE and carbon intensity of each cluster over time: its own before those of `*`.",
 }
 _HEAD = """\

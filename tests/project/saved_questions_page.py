@@ -9,7 +9,7 @@ PAGE = ROOT / "docs" / "saved-questions.md"
 _HEAD = """\
 # Saved questions
 
-Twelve questions over [the views for analysts](analysts.md). `wattlog sql --saved month_over_month` asks one, `wattlog sql --saved list` names them.
+Thirteen questions over [the views for analysts](analysts.md). `wattlog sql --saved month_over_month` asks one, `wattlog sql --saved list` names them.
 Copy one to change it: a range of `hour`, for example, or one tenant. Money is NULL where it is unknown, and every answer has a row for each currency.
 `python -m tests.project.saved_questions_page` generates this page from the files; a test compares the two, and another asks each question of a small ledger.
 """  # noqa: E501 (lines of the page)

@@ -16,10 +16,12 @@ from warehouse.ad_hoc.views import SHARED_VIEWS, TENANT_VIEWS
 if TYPE_CHECKING:
     from warehouse.reader import LedgerReader
 
-TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "usage", "tenants")
+TENANT_TABLES = ("ledger", "ledger_hour", "ledger_day", "token_usage", "request_energy", "usage", "tenants",
+                 "closed_lines")  # fmt: skip
 """Tables whose rows belong to a tenant each."""
 SHARED_TABLES = {
     "prices": "ad_hoc/prices", "clusters": "ad_hoc/clusters", "work_weights": "ad_hoc/work_weights",
+    "billing_periods": "ad_hoc/billing_periods",
 }  # fmt: skip
 """Tables that every caller may read, and the question that copies each. Without idle floors: with them, a tenant's own
 idle energy would tell all tenants' work."""

@@ -7,7 +7,8 @@ from functools import cache
 
 from warehouse.migrate import load
 
-TENANT_VIEWS = ("requests", "usage_hour", "energy_hour", "tokens_hour", "efficiency_day", "requests_final")
+TENANT_VIEWS = ("requests", "usage_hour", "energy_hour", "tokens_hour", "efficiency_day", "requests_final",
+                "bill_lines")  # fmt: skip
 """Views whose rows belong to a tenant each."""
 SHARED_VIEWS = ("price_steps",)
 """Views that every caller may read: of shared tables alone."""

@@ -23,7 +23,7 @@ def put_lines(warehouse: Warehouse, period: str, step: int, lines: Sequence[Line
     for start in range(0, len(lines), _INSERT_ROWS):
         block = lines[start : start + _INSERT_ROWS]
         rows = [_row(period, step, start + n, line) for n, line in enumerate(block, 1)]
-        warehouse.insert_rows("bill_lines", rows)
+        warehouse.insert_rows("closed_lines", rows)
 
 
 def lines_of(reader: LedgerReader, period: str, step: int, count: int, filter: Filter = _ALL) -> list[LineItem]:

@@ -8,7 +8,7 @@ SELECT
     toString(workload) AS workload, toString(workload_type) AS workload_type, toString(model) AS model,
     toString(hardware) AS hardware, toString(sla) AS sla, toString(region) AS region, toString(provider) AS provider,
     toString(cluster) AS cluster, energy_uj, gco2, steps, corrects
-FROM bill_lines AS b FINAL
+FROM closed_lines AS b FINAL
 WHERE b.period = {closed_period:String} AND b.step = {closed_step:UInt32} AND b.line <= {count:UInt32}
   AND (empty({tenants:Array(String)}) OR b.tenant IN {tenants:Array(String)})
 ORDER BY b.line

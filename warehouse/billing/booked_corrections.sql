@@ -8,7 +8,7 @@ SELECT
     toString(workload) AS workload, toString(workload_type) AS workload_type, toString(model) AS model,
     toString(hardware) AS hardware, toString(sla) AS sla, toString(region) AS region, toString(provider) AS provider,
     toString(cluster) AS cluster, energy_uj, gco2, steps, corrects
-FROM bill_lines AS b FINAL
+FROM closed_lines AS b FINAL
 WHERE b.corrects != '' AND concat(b.period, ' ', toString(b.step)) IN {closings:Array(String)}
   AND (empty({tenants:Array(String)}) OR b.tenant IN {tenants:Array(String)})
 ORDER BY b.period, b.line

@@ -147,7 +147,7 @@ def closed_lines(reader: LedgerReader, step: PeriodStep) -> list[LineItem]:
     if reader.tenants is None and lines_sha256(lines) != step.lines_sha256:
         raise LedgerError(
             f"the lines of {step.period} are not those that were closed: their hash is not {step.lines_sha256}. "
-            "Restore the table bill_lines from a backup."
+            "Restore the table closed_lines from a backup."
         )
     return lines
 

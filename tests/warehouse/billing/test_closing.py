@@ -185,7 +185,7 @@ def test_lines_that_were_changed_are_known_by_their_hash(warehouse: Warehouse) -
     use(warehouse, "2026-09-03T10:00:00Z", 100)
     finish(warehouse)
     step = closed(warehouse, "2026-09")
-    warehouse.command("ALTER TABLE bill_lines UPDATE amount = 1 WHERE 1 SETTINGS mutations_sync = 1")
+    warehouse.command("ALTER TABLE closed_lines UPDATE amount = 1 WHERE 1 SETTINGS mutations_sync = 1")
     with pytest.raises(LedgerError, match="not those that were closed"):
         closed_lines(operator_reader(warehouse), step)
 
