@@ -1,4 +1,4 @@
-"""Downloads as CSV: every row of an answer in bounded memory, a page at a time, each in its caller's turn.
+"""Downloads: every row of an answer in bounded memory, a page at a time, each in its caller's turn.
 
 A download that breaks is recognisable: its last chunk, or the rest of its length, is missing.
 """
@@ -6,10 +6,11 @@ A download that breaks is recognisable: its last chunk, or the rest of its lengt
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -51,25 +52,45 @@ def export(
 def spooled_export(
     request: Request, pages: Iterator[Rows], columns: Sequence[str], headers: Mapping[str, str]
 ) -> StreamingResponse:
-    """Respond with pages of rows as CSV, after all were read: they hold a reader, and a slow caller must not.
-
-    Raises what reading raises, so that a failure is a problem and not a broken file.
-    """
+    """Respond with pages of rows as CSV, after all were read (`spooled_file`)."""
     counts = [0]
+
+    def write(file: BinaryIO) -> None:
+        file.writelines(text.encode() for text in csv_pieces(_counted(pages, counts), columns))
+
+    return spooled_file(request, write, CSV_TYPE, headers, counts)
+
+
+def spooled_file(
+    request: Request,
+    write: Callable[[BinaryIO], None],
+    media_type: str,
+    headers: Mapping[str, str],
+    counts: list[int],
+) -> StreamingResponse:
+    """Respond with a file, after all of it was written: its rows hold a reader, and a slow caller must not.
+
+    `counts` has its rows, for the audit log. Raises what writing raises, so that a failure is a problem and no broken
+    file.
+    """
     file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 (closed when it was sent)
     try:
-        for text in csv_pieces(_counted(pages, counts), columns):
-            file.write(text.encode())
+        write(file)  # type: ignore[arg-type]
     except BaseException as error:
         file.close()
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise Unavailable("The folder of temporary files is full", "Free space there, or ask for less.") from error
         raise
-    length = file.tell()
+    length = file.seek(0, os.SEEK_END)  # Writers of ZIP and XLSX go back in it.
     file.seek(0)
     texts = iter(lambda: file.read(PIECE_BYTES), b"")
     with_length = {**headers, "Content-Length": str(length)}
-    return StreamingResponse(_in_turns(request, texts, counts, file.close), media_type=CSV_TYPE, headers=with_length)
+    return StreamingResponse(_in_turns(request, texts, counts, file.close), media_type=media_type, headers=with_length)
+
+
+def named(name: str, *, is_shown: bool = False) -> dict[str, str]:
+    """Return the header that names a download, in ASCII; one that `is_shown` opens in the browser."""
+    return {"Content-Disposition": f'{"inline" if is_shown else "attachment"}; filename="{name}"'}
 
 
 def _counted(pages: Iterator[Rows], counts: list[int]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -63,6 +64,16 @@ class SessionsResponse(RowsResponse[SessionRow]):
 
 def _has_rows_of_fields(example: dict[str, Any]) -> bool:
     return isinstance(next(iter(example.get("rows", ())), None), dict)
+
+
+def documented_files(examples: Mapping[str, str | None]) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of a route that answers with files: an example by media type, None for binary."""
+    content = {
+        media_type: {"schema": {"type": "string"} | ({"format": "binary"} if example is None else {})}
+        | ({} if example is None else {"example": example})
+        for media_type, example in examples.items()
+    }
+    return {200: {"content": content, "description": "A file"}, **problems.responses(401, 403, 422, 429, 503)}
 
 
 def documented(model: Any, example: dict[str, Any], *also: int, csv: str = "") -> dict[int | str, dict[str, Any]]:

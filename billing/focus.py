@@ -8,7 +8,7 @@ Amounts, prices and quantities are plain decimals; what is unknown is empty.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 
@@ -29,7 +29,7 @@ _PLACES = 16
 
 def cost_and_usage(source: FocusSource) -> Iterator[Row]:
     """Yield a row for each cost of known amount, in the order of the lines."""
-    shares = _shared(source.lines)
+    shares = {} if source.is_partial else _shared(source.lines)
     for line in source.costs:
         yield _row(source, line) | _priced(line) | _allocated(line, shares)
 
@@ -160,7 +160,7 @@ def _unit(line: LineItem) -> str:
 _Shared = dict[tuple[str, ...], tuple[int, Fraction]]
 
 
-def _shared(lines: Sequence[LineItem]) -> _Shared:
+def _shared(lines: Iterable[LineItem]) -> _Shared:
     """Return, for the GPUs of each workload, how many lines divide their cost, and what these sum to."""
     sums: _Shared = {}
     for line in lines:

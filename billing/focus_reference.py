@@ -45,16 +45,17 @@ def billing_period(source: FocusSource) -> Row:
 
 def invoice_details(source: FocusSource) -> Iterator[Row]:
     """Yield the parts of each invoice: by charge category, and apart what mends an earlier invoice."""
-    parts: dict[str, list[LineItem]] = {}
+    parts: dict[str, tuple[LineItem, Decimal]] = {}
     for line in source.costs:
-        parts.setdefault(source.detail_id(line), []).append(line)
+        detail_id = source.detail_id(line)
+        first, total = parts.get(detail_id, (line, Decimal(0)))
+        parts[detail_id] = first, total + (line.amount or Decimal(0))
     at = focus_time(source.at_ms)
-    for detail_id, lines in parts.items():
-        line = lines[0]
+    for detail_id, (line, total) in parts.items():
         own, mended = source.invoice_id(line), source.mended_invoice_id(line)
         category = charge_category(line)
         yield {
-            "BilledCost": plain_decimal(sum((item.amount or Decimal(0) for item in lines), Decimal(0))),
+            "BilledCost": plain_decimal(total),
             "BillingAccountId": line.tenant,
             "BillingCurrency": line.currency,
             "BillingPeriodEnd": focus_time(source.end_ms),

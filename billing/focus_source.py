@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from billing.line_items import Category, LineItem
@@ -37,6 +36,8 @@ class Closing(NamedTuple):
 class FocusSource:
     """All lines of a period, and the tenant whose of them are exported (None: all).
 
+    `lines` may be iterated again and again. `is_partial`: they are some tenants' only, as a tenant may read them, so
+    that the parts of a shared GPU are unknown.
     `step` is the number of the closing and `at_ms` its time; of a draft they are None and the time of the export.
     `closings` are the periods that were closed before, which corrections refer to. `commitments` are the book's.
     """
@@ -47,7 +48,8 @@ class FocusSource:
     step: int | None
     at_ms: int
     issuer: str
-    lines: Sequence[LineItem]
+    lines: Iterable[LineItem]
+    is_partial: bool = False
     tenant: str | None = None
     closings: Sequence[Closing] = ()
     commitments: Sequence[Grant] = ()
@@ -55,19 +57,15 @@ class FocusSource:
     time_zone: str = "UTC"
     book_at_ms: int = 0
 
-    @cached_property
-    def costs(self) -> list[LineItem]:
+    @property
+    def costs(self) -> Iterator[LineItem]:
         """Lines that become rows: costs of known amount, of the tenant."""
-        return [line for line in self._of_tenant if line.amount is not None]
-
-    @cached_property
-    def open_lines(self) -> list[LineItem]:
-        """Costs of the tenant whose amount is unknown."""
-        return [line for line in self._of_tenant if line.amount is None]
+        return (line for line in self.of_tenant if line.side == "cost" and line.amount is not None)
 
     @property
-    def _of_tenant(self) -> list[LineItem]:
-        return [line for line in self.lines if line.side == "cost" and self.tenant in (None, line.tenant)]
+    def of_tenant(self) -> Iterator[LineItem]:
+        """All lines of the tenant."""
+        return (line for line in self.lines if self.tenant in (None, line.tenant))
 
     def invoice_id(self, line: LineItem) -> str:
         """Return the invoice that a line is on."""

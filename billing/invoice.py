@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
+from itertools import groupby
 
 from billing.line_items import LineItem
 from billing.rounding import minor_digits
@@ -52,19 +53,17 @@ class Invoice:
         return sum(line.energy_uj for line in self.lines)
 
 
-def invoices(period: str, start_ms: int, end_ms: int, time_zone: str, lines: Iterable[LineItem]) -> list[Invoice]:
-    """Return an invoice for each tenant and currency of these lines. Revenue is no cost, and on none of them."""
-    accounts: dict[tuple[str, str], list[LineItem]] = {}
-    for line in lines:
-        if line.side == "cost":
-            accounts.setdefault((line.tenant, line.currency), []).append(line)
-    return [
-        Invoice(
+def invoices(period: str, start_ms: int, end_ms: int, time_zone: str, lines: Iterable[LineItem]) -> Iterator[Invoice]:
+    """Yield an invoice for each tenant and currency of these lines. Revenue is no cost, and on none of them.
+
+    Lines come sorted by tenant and currency, as those of a bill are: one invoice is in memory at once.
+    """
+    costs = (line for line in lines if line.side == "cost")
+    for (tenant, currency), of_account in groupby(costs, key=lambda line: (line.tenant, line.currency)):
+        yield Invoice(
             period=period, start_ms=start_ms, end_ms=end_ms, time_zone=time_zone,
-            tenant=tenant, currency=currency, lines=accounts[tenant, currency],
-        )
-        for tenant, currency in sorted(accounts)
-    ]  # fmt: skip
+            tenant=tenant, currency=currency, lines=list(of_account),
+        )  # fmt: skip
 
 
 _STYLE = """
@@ -81,15 +80,16 @@ tfoot td { font-weight: 600; border-top: 0.4mm solid #111; border-bottom: 0 }
 """
 
 
-def invoices_html(many: Sequence[Invoice], proof: Proof) -> str:
-    """Return invoices as one HTML document, each on a page of its own. It has no script and loads nothing."""
-    title = f"Invoices {many[0].period}" if many else "Invoices"
-    body = "\n".join(_section(invoice, proof) for invoice in many) or "<p>No line.</p>"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-        f"<body>\n{body}\n</body></html>\n"
+def invoices_html(period: str, many: Iterable[Invoice], proof: Proof) -> Iterator[str]:
+    """Yield invoices as one HTML document, each on a page of its own. It has no script and loads nothing."""
+    yield (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Invoices {escape(period)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
     )
+    count = 0
+    for count, invoice in enumerate(many, 1):  # noqa: B007
+        yield _section(invoice, proof) + "\n"
+    yield ("" if count else "<p>No line.</p>\n") + "</body></html>\n"
 
 
 def _section(invoice: Invoice, proof: Proof) -> str:

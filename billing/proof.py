@@ -11,6 +11,13 @@ from typing import Any
 from billing.line_items import LineItem
 from contracts.units import plain_decimal, rfc3339, shortest_decimal
 
+COLUMNS = (
+    "line_id", "period", "tenant", "team", "cost_centre", "category", "name", "meter", "quantity", "unit", "price",
+    "per", "amount", "exact_amount", "currency", "side", "line_start", "line_end", "workload", "workload_type", "model",
+    "hardware", "sla", "region", "provider", "cluster", "energy_uj", "gco2", "steps", "corrects",
+)  # fmt: skip
+"""Names of a line's values (`line_record`), in the order of columns."""
+
 
 def line_record(line: LineItem) -> dict[str, Any]:
     """Return a line as a flat record of texts, integers and nulls: what is hashed, and what exports write."""
@@ -43,12 +50,17 @@ def line_record(line: LineItem) -> dict[str, Any]:
     }
 
 
+def line_bytes(line: LineItem) -> bytes:
+    """Return what is hashed of a line: a line of JSON with sorted keys, no spaces, UTF-8."""
+    text = json.dumps(line_record(line), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
 def lines_sha256(lines: Iterable[LineItem]) -> str:
-    """Return the SHA-256 of lines in their order, each as a line of JSON with sorted keys, no spaces, UTF-8."""
+    """Return the SHA-256 of lines in their order (`line_bytes`)."""
     digest = hashlib.sha256()
     for line in lines:
-        text = json.dumps(line_record(line), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest.update(text.encode() + b"\n")
+        digest.update(line_bytes(line))
     return digest.hexdigest()
 
 

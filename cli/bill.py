@@ -125,7 +125,7 @@ def _print_html(result: PeriodBill, lines: list[LineItem]) -> None:
     )
     record_export(len(lines))
     many = invoices(result.period, result.span.start, result.span.end, result.span.time_zone, lines)
-    sys.stdout.write(invoices_html(many, proof))
+    sys.stdout.writelines(invoices_html(result.period, many, proof))
 
 
 def _print(result: PeriodBill, lines: list[LineItem]) -> None:

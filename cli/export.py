@@ -1,17 +1,16 @@
-"""`wattlog export`: billed months as files for finance: FOCUS, Parquet."""
+"""`wattlog export`: billed months as files for finance: FOCUS, Parquet, XLSX, and CloudEvents for billing systems."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from billing.exports.focus_files import FocusVersion
 from cli.audit_entries import record_export
-from cli.bill import check_billed
 from cli.close import month_name
 from cli.ledger_access import covered, open_ledger_and_settings, resolve
 from cli.options import Data, Tenant, TimeZone
@@ -19,25 +18,19 @@ from cli.output import note, step_finished
 from contracts.units import counted
 
 if TYPE_CHECKING:
-    from billing.focus_source import FocusSource
+    from billing.exports.bill_export import BillExport
     from contracts.settings import Settings
-    from warehouse.billing.closing import PeriodBill
     from warehouse.reader import LedgerReader
 
 export = typer.Typer(
     no_args_is_help=True,
-    help="Write a billed month to files for finance: FOCUS or Parquet. docs/finance.md has their columns.",
+    help="Write a billed month to files: FOCUS, Parquet, XLSX, CloudEvents. docs/finance.md has their columns.",
 )
 _Month = Annotated[str, typer.Argument(help="The month, such as 2026-09.", show_default=False)]
+_Out = Annotated[Path, typer.Option(help="File to write.", show_default=False)]
+_STDOUT = Path("-")
 _Draft = Annotated[bool, typer.Option("--draft", help="Export a month that is not closed, and may still change.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace an earlier export of the same name.")]
-
-
-class FocusVersion(StrEnum):
-    """Version of the FinOps Open Cost and Usage Specification."""
-
-    NEWEST = "1.4"
-    ONE_FILE = "1.2"
 
 
 @export.command()
@@ -59,105 +52,106 @@ def focus(
     Example: wattlog export focus 2026-09 --out focus-2026-09 --issuer "Example GPU Platform"
     """
     with open_ledger_and_settings(data) as (reader, settings):
+        from billing.exports.focus_files import focus_files
         from cli.export_files import check_folder, write_folder
 
         check_folder(out, force)
-        result = _billed(reader, settings, period, tz, draft, tenant)
-        source = _focus_source(reader, settings, result, issuer, tenant)
-        files = _focus_files(source, version)
-        record_export(len(source.costs))
+        bill = _billed(reader, settings, period, tz, draft, tenant, issuer)
+        rows = sum(1 for _ in bill.source.costs)
+        record_export(rows)
+        files = focus_files(bill.source, version)
         write_folder(out, files, force)
-        step_finished(f"{counted(len(source.costs), 'row')} in {out}: {', '.join(files)}")
-        if source.open_lines:
-            names = ", ".join(f"{line.name} of {line.tenant} ({line.line_id})" for line in source.open_lines[:10])
-            note(
-                f"{counted(len(source.open_lines), 'line')} of unknown amount are not in it, because FOCUS has no "
-                f"unknown cost: {names}. A later month has them as corrections, once they are known."
-            )
+        step_finished(f"{counted(rows, 'row')} in {out}: {', '.join(files)}")
+        _note_open_lines(bill, "FOCUS has no unknown cost")
 
 
 @export.command()
 def parquet(
-    period: _Month,
-    out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
-    tenant: Tenant = None,
-    draft: _Draft = False,
-    force: _Force = False,
-    tz: TimeZone = None,
+    period: _Month, out: _Out, tenant: Tenant = None, draft: _Draft = False, force: _Force = False, tz: TimeZone = None,
     data: Data = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write the lines of a month as one Parquet file: decimals as decimal128, times in UTC.
 
     Example: wattlog export parquet 2026-09 --out september.parquet
     """
-    with open_ledger_and_settings(data) as (reader, settings):
-        from cli.export_files import check_file, write_parquet
+    _write("parquet", period, out, tenant, draft, force, tz, data)
 
-        check_file(out, force)
-        result = _billed(reader, settings, period, tz, draft, tenant)
-        lines = [line for line in result.lines if tenant in (None, line.tenant)]
-        record_export(len(lines))
-        write_parquet(out, lines)
-        step_finished(f"{counted(len(lines), 'line')} in {out}")
+
+@export.command()
+def xlsx(
+    period: _Month, out: _Out, tenant: Tenant = None, draft: _Draft = False, force: _Force = False, tz: TimeZone = None,
+    data: Data = None,
+) -> None:  # fmt: skip
+    """Write the lines and totals of a month as a spreadsheet. Exact figures are in sheets of their own.
+
+    Example: wattlog export xlsx 2026-09 --out september.xlsx
+    """
+    _write("xlsx", period, out, tenant, draft, force, tz, data)
+
+
+@export.command()
+def cloudevents(
+    period: _Month,
+    out: Annotated[Path, typer.Option(help="File to write; - is stdout.", show_default="stdout")] = _STDOUT,
+    tenant: Tenant = None,
+    force: _Force = False,
+    tz: TimeZone = None,
+    data: Data = None,
+) -> None:
+    """Write a closed month as CloudEvents for billing systems: a JSON batch, an event of each line.
+
+    Example: wattlog export cloudevents 2026-09 | curl -H 'Content-Type: application/cloudevents-batch+json' -d @- URL
+    """
+    _write("cloudevents", period, out, tenant, False, force, tz, data)
+
+
+def _write(
+    format_: str, period: str, out: Path, tenant: str | None, draft: bool, force: bool, tz: str | None,
+    data: Path | None,
+) -> None:  # fmt: skip
+    """Write a month in a format to a file, or to stdout."""
+    with open_ledger_and_settings(data) as (reader, settings):
+        from billing.exports.formats import FILE_TYPES, ExportFormat
+        from cli.export_files import check_file, write_file
+
+        file_type = FILE_TYPES[ExportFormat(format_)]
+        if out != _STDOUT:
+            check_file(out, force)
+        bill = _billed(reader, settings, period, tz, draft, tenant)
+        summary = bill.summary
+        record_export(summary.lines)
+        if out == _STDOUT:
+            file_type.write(bill, sys.stdout.buffer)
+        else:
+            write_file(out, lambda file: file_type.write(bill, file))
+            step_finished(f"{counted(summary.lines, 'line')} in {out}")
+        if format_ == "cloudevents":
+            _note_open_lines(bill, "a sum of events would take it for 0")
 
 
 def _billed(
-    reader: LedgerReader, settings: Settings, period: str, tz: str | None, draft: bool, tenant: str | None
-) -> PeriodBill:
-    """Return the bill of a month. Raises BadInput for a draft that was not asked for, or a tenant without a line."""
-    from contracts.errors import BadInput
-    from warehouse.billing.closing import read_bill
+    reader: LedgerReader, settings: Settings, period: str, tz: str | None, draft: bool, tenant: str | None,
+    issuer: str = "Wattlog",
+) -> BillExport:  # fmt: skip
+    """Return a month. Raises BadInput for a draft that was not asked for, or a tenant without a line."""
+    from warehouse.billing.exported_bills import bill_export
 
     span = resolve(reader, month_name(period), None, None, tz or settings.time_zone)
     with covered(reader, span):
-        result = read_bill(reader, period, span, settings.currency)
-    if result.state != "closed" and not draft:
-        raise BadInput("MONTH", period, f"it is {result.state}: `wattlog close` it, or export a draft with --draft")
-    check_billed(result, [line for line in result.lines if tenant in (None, line.tenant)], tenant)
-    if result.state != "closed":
-        note(f"{result.period} is {result.state}: these lines may still change.")
-    return result
+        bill = bill_export(
+            reader, period, span, currency=settings.currency, at_ms=round(time.time() * 1000), tenant=tenant,
+            issuer=issuer, with_draft=draft,
+        )  # fmt: skip
+    if bill.proof.state != "closed":
+        note(f"{period} is {bill.proof.state}: these lines may still change.")
+    return bill
 
 
-def _focus_source(
-    reader: LedgerReader, settings: Settings, result: PeriodBill, issuer: str, tenant: str | None
-) -> FocusSource:
-    from billing.focus_source import Closing, FocusSource
-    from warehouse.billing.periods import closed_periods, list_steps
-    from warehouse.billing.price_books import book_of
-
-    step = result.step
-    stored = book_of(reader, None if step is None else step.book_version)
-    book = None if stored is None else stored.parse()
-    closings = closed_periods(list_steps(reader)).values()
-    return FocusSource(
-        period=result.period,
-        start_ms=result.span.start,
-        end_ms=result.span.end,
-        step=None if step is None else step.step,
-        at_ms=round(time.time() * 1000) if step is None else step.at,
-        issuer=issuer,
-        lines=result.lines,
-        tenant=tenant,
-        closings=[Closing(of.period, of.step, of.period_start, of.period_end) for of in closings],
-        commitments=() if book is None else book.commitments,
-        currency=settings.currency if book is None else book.currency,
-        time_zone="UTC" if book is None else book.time_zone,
-        book_at_ms=0 if stored is None else stored.stored_at,
-    )
-
-
-def _focus_files(source: FocusSource, version: FocusVersion) -> dict[str, Iterator[str]]:
-    from billing import focus_columns as columns
-    from billing.focus import cost_and_usage, cost_and_usage_1_2
-    from billing.focus_reference import billing_period, contract_commitments, invoice_details
-    from contracts.csv_text import csv_pieces
-
-    if version is FocusVersion.ONE_FILE:
-        return {"CostAndUsage.csv": csv_pieces(cost_and_usage_1_2(source), columns.COST_AND_USAGE_1_2)}
-    return {
-        "CostAndUsage.csv": csv_pieces(cost_and_usage(source), columns.COST_AND_USAGE),
-        "BillingPeriod.csv": csv_pieces([billing_period(source)], columns.BILLING_PERIOD),
-        "InvoiceDetail.csv": csv_pieces(invoice_details(source), columns.INVOICE_DETAIL),
-        "ContractCommitment.csv": csv_pieces(contract_commitments(source), columns.CONTRACT_COMMITMENT),
-    }
+def _note_open_lines(bill: BillExport, reason: str) -> None:
+    summary = bill.summary
+    if summary.open_lines:
+        names = ", ".join(f"{line.name} of {line.tenant} ({line.line_id})" for line in summary.first_open)
+        note(
+            f"{counted(summary.open_lines, 'line')} of unknown amount are not in it, because {reason}: {names}. "
+            "A later month has them as corrections, once they are known."
+        )

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from api.serialization import plain, to_csv
+from billing.invoice import Proof, invoices, invoices_html
 from billing.line_items import Category, LineItem
 from billing.places import Place
 from billing.proof import line_record, lines_sha256
@@ -64,3 +65,21 @@ BILL: dict[str, Any] = {
     "unpriced_meters": {},
 }
 BILL_CSV = to_csv([{**_RECORD, "steps": "; ".join(_RECORD["steps"])}], list(_RECORD))
+INVOICE = "".join(
+    invoices_html(
+        "2026-10",
+        invoices("2026-10", _START, _END, "UTC", [_LINE]),
+        Proof(
+            state="closed", closed_at_ms=_STEP.at, actor=_STEP.actor, lines_sha256=_STEP.lines_sha256,
+            audit_head=_STEP.audit_head,
+        ),
+    )
+)  # fmt: skip
+FILES: dict[str, str | None] = {
+    "text/csv": BILL_CSV,
+    "text/html": INVOICE,
+    "application/cloudevents-batch+json": None,
+    "application/zip": None,
+    "application/vnd.apache.parquet": None,
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": None,
+}

@@ -45,6 +45,8 @@ PATHS = [
     "/v1/balance",
     "/v1/bills",
     "/v1/bills/{month}",
+    "/v1/bills/{month}/export",
+    "/v1/bills/{month}/invoice",
     "/v1/chargeback",
     "/v1/efficiency",
     "/v1/explain",

@@ -140,7 +140,7 @@ def test_a_negative_price_has_its_cost_and_its_energy_and_no_unit_price() -> Non
 
 def test_a_line_of_unknown_amount_is_named_and_has_no_row() -> None:
     of = source(september(us_cost=None))
-    assert [line.name for line in of.open_lines if line.category == "usage"] == ["electricity"]
+    assert [line.name for line in of.of_tenant if line.amount is None and line.category == "usage"] == ["electricity"]
     assert "USD" not in billed(list(cost_and_usage(of)))
 
 

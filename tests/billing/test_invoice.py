@@ -17,13 +17,13 @@ CLOSED = Proof(
 
 
 def html(lines: list[LineItem], proof: Proof = CLOSED) -> str:
-    return invoices_html(invoices("2026-09", START_MS, END_MS, "UTC", lines), proof)
+    return "".join(invoices_html("2026-09", invoices("2026-09", START_MS, END_MS, "UTC", lines), proof))
 
 
 def test_each_tenant_and_currency_has_an_invoice_whose_lines_sum_to_its_total() -> None:
     usd = electricity("7", ACME._replace(cluster="us"), currency="USD")
     lines = billed(book(), energy=(electricity("5"), electricity("2.50", BETA), usd)).lines
-    many = invoices("2026-09", START_MS, END_MS, "UTC", lines)
+    many = list(invoices("2026-09", START_MS, END_MS, "UTC", lines))
     assert [(one.tenant, one.currency, one.total) for one in many] == [
         ("acme", "EUR", Decimal("5.00")), ("acme", "USD", Decimal("7.00")), ("beta", "EUR", Decimal("2.50")),
     ]  # fmt: skip
@@ -32,7 +32,7 @@ def test_each_tenant_and_currency_has_an_invoice_whose_lines_sum_to_its_total() 
 
 def test_revenue_is_on_no_invoice() -> None:
     rows = '[[rates]]\nname = "r"\nmeter = "calls"\nprice = "3"\nside = "revenue"'
-    assert invoices("2026-09", START_MS, END_MS, "UTC", billed(book(rows), used("calls", "2")).lines) == []
+    assert list(invoices("2026-09", START_MS, END_MS, "UTC", billed(book(rows), used("calls", "2")).lines)) == []
 
 
 def test_the_total_names_the_lines_that_it_lacks() -> None:

@@ -32,6 +32,8 @@ NEEDS = {
     ("GET", "/v1/balance"): FLEET,
     ("GET", "/v1/bills"): MONEY,
     ("GET", "/v1/bills/{month}"): MONEY,
+    ("GET", "/v1/bills/{month}/export"): MONEY,
+    ("GET", "/v1/bills/{month}/invoice"): MONEY,
     ("GET", "/v1/chargeback"): MONEY,
     ("GET", "/v1/efficiency"): ROWS,
     ("GET", "/v1/explain"): MONEY,

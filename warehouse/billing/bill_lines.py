@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from billing.line_items import Category, LineItem
 from billing.places import Place
+from billing.proof import line_bytes
 from billing.rounding import to_minor_unit
+from contracts.errors import LedgerError
+from warehouse.billing.periods import PeriodStep
 from warehouse.client import Warehouse
-from warehouse.filters import Filter
 from warehouse.reader import LedgerReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSERT_ROWS = 10_000
-_ALL = Filter()
 
 
 def put_lines(warehouse: Warehouse, period: str, step: int, lines: Sequence[LineItem]) -> None:
@@ -26,10 +30,32 @@ def put_lines(warehouse: Warehouse, period: str, step: int, lines: Sequence[Line
         warehouse.insert_rows("closed_lines", rows)
 
 
-def lines_of(reader: LedgerReader, period: str, step: int, count: int, filter: Filter = _ALL) -> list[LineItem]:
-    """Return the lines of a step that closed a period, in order, of the reader's tenants."""
-    rows = reader.ask("billing/bill_lines", filter, closed_period=period, closed_step=step, count=count)
-    return [_line(row) for row in rows]
+@dataclass(frozen=True, slots=True)
+class ClosedLines:
+    """The lines that a closing froze, in order, of the reader's tenants. Each iteration reads them anew, in blocks.
+
+    It ends with LedgerError if they are not those that were closed. Only an operator's reader sees all lines, and so
+    only there the hash can be checked.
+    """
+
+    reader: LedgerReader
+    step: PeriodStep
+
+    def __iter__(self) -> Iterator[LineItem]:
+        step, digest = self.step, hashlib.sha256()
+        blocks = self.reader.ask_blocks(
+            "billing/bill_lines", closed_period=step.period, closed_step=step.step, count=step.lines
+        )
+        for row in chain.from_iterable(blocks):
+            line = _line(row)
+            if self.reader.tenants is None:
+                digest.update(line_bytes(line))
+            yield line
+        if self.reader.tenants is None and digest.hexdigest() != step.lines_sha256:
+            raise LedgerError(
+                f"the lines of {step.period} are not those that were closed: their hash is not {step.lines_sha256}. "
+                "Restore the table closed_lines from a backup."
+            )
 
 
 def corrections_of(reader: LedgerReader, periods: Sequence[tuple[str, int]]) -> list[LineItem]:

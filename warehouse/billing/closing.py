@@ -13,9 +13,9 @@ from billing.line_items import LineItem
 from billing.price_book import PriceBook
 from billing.proof import lines_sha256
 from billing.segments import segments
-from contracts.errors import BadInput, BadQuery, LedgerError
+from contracts.errors import BadInput, BadQuery
 from contracts.units import EpochMs, counted, rfc3339
-from warehouse.billing.bill_lines import corrections_of, lines_of, put_lines
+from warehouse.billing.bill_lines import ClosedLines, corrections_of, put_lines
 from warehouse.billing.periods import (
     PeriodStep,
     check_may_close,
@@ -139,17 +139,8 @@ def reopen(reader: LedgerReader, name: str, *, reason: str, actor: str, at_ms: i
 
 
 def closed_lines(reader: LedgerReader, step: PeriodStep) -> list[LineItem]:
-    """Return the lines that a closing froze, of the reader's tenants. Raises LedgerError if they are not those.
-
-    Only an operator's reader sees all lines, and so only there the hash can be checked.
-    """
-    lines = lines_of(reader, step.period, step.step, step.lines)
-    if reader.tenants is None and lines_sha256(lines) != step.lines_sha256:
-        raise LedgerError(
-            f"the lines of {step.period} are not those that were closed: their hash is not {step.lines_sha256}. "
-            "Restore the table closed_lines from a backup."
-        )
-    return lines
+    """Return the lines that a closing froze, of the reader's tenants. Raises as `ClosedLines` does."""
+    return list(ClosedLines(reader, step))
 
 
 def _corrections(

@@ -181,7 +181,7 @@ def assert_export_is_the_invoice(source: FocusSource) -> None:
     usage = list(cost_and_usage(source))
     for row in usage:
         sums[str(row["BillingCurrency"])] += Decimal(str(row["BilledCost"]))
-    many = invoices(source.period, source.start_ms, source.end_ms, "UTC", source.lines)
+    many = list(invoices(source.period, source.start_ms, source.end_ms, "UTC", source.lines))
     for currency in {invoice.currency for invoice in many}:
         assert sums[currency] == sum(invoice.total for invoice in many if invoice.currency == currency)
     bundles = import_module("focus_data_toolkit.validate.bundle")
