@@ -147,7 +147,11 @@ _TOKENS = """
     intDiv(prompt, 5) AS cached, 1 + intDiv(completion, 500) AS ended"""
 _HOUR = """
     hour, cluster, workload, hardware, model, tenant, active_uj, idle_uj, unallocated_uj, prompt_tokens, cached_tokens,
-    completion_tokens, work, requests, failures, windows, method, revision, version, deleted"""
+    completion_tokens, work, requests, failures, windows, quarter_uj, method, revision, version, deleted"""
+# Quarters of an hour differ by up to a tenth, as loads do.
+_QUARTERS = """[
+    intDiv((active + idle + unallocated) * (90 + cityHash64(workload, tenant, at, 2) % 21), 400) AS quarter,
+    quarter, quarter, active + idle + unallocated - 3 * quarter]"""
 _PROVENANCE = "'bench', 0, {version:UInt64}, 0"
 
 
@@ -161,11 +165,12 @@ def _hours(warehouse: Warehouse, size: Size) -> None:
         WITH fromUnixTimestamp64Milli(number * {MS_PER_HOUR}, 'UTC') AS at, startsWith(workload, '~') AS free, {_TOKENS}
         SELECT
             at, cluster, workload, hardware, model, tenant,
-            if(free, 0, intDiv(gpus * {_ACTIVE_UJ} * 360, {_SHARES}) * (to_share - from_share)),
-            if(free, 0, intDiv(gpus * {_IDLE_UJ} * 360, {_SHARES}) * (to_share - from_share)),
-            if(free, gpus * {_IDLE_UJ} * 360, 0),
+            if(free, 0, intDiv(gpus * {_ACTIVE_UJ} * 360, {_SHARES}) * (to_share - from_share)) AS active,
+            if(free, 0, intDiv(gpus * {_IDLE_UJ} * 360, {_SHARES}) * (to_share - from_share)) AS idle,
+            if(free, gpus * {_IDLE_UJ} * 360, 0) AS unallocated,
             if(free, 0, prompt * 360), if(free, 0, cached * 360), if(free, 0, completion * 360),
-            if(free, 0, (prompt - cached + 3 * completion) * 360000), if(free, 0, ended * 360), 0, 360, 0, 0, 1, 0
+            if(free, 0, (prompt - cached + 3 * completion) * 360000), if(free, 0, ended * 360), 0, 360,
+            {_QUARTERS}, 0, 0, 1, 0
         FROM numbers({{from_hour:UInt64}}, {{hours:UInt64}}) AS n CROSS JOIN bench_pairs AS p"""
     last = END_MS // MS_PER_HOUR
     first = last - size.hours_ms // MS_PER_HOUR
@@ -210,7 +215,10 @@ def _day(warehouse: Warehouse, size: Size) -> None:
             fromUnixTimestamp64Milli(intDiv(toUnixTimestamp64Milli(window_start), 3600000) * 3600000, 'UTC') AS hour,
             cluster, workload, hardware, model, tenant, sum(active_uj), sum(idle_uj), sum(unallocated_uj),
             sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(work), sum(requests), sum(failures),
-            count(), 0, 0, 2, 0
+            count(), sumForEach(arrayPushBack(
+                arrayResize([]::Array(Int64), intDiv(toUnixTimestamp64Milli(window_start) % 3600000, 900000)),
+                active_uj + idle_uj + unallocated_uj)),
+            0, 0, 2, 0
         FROM ledger GROUP BY hour, cluster, workload, hardware, model, tenant""")
     warehouse.command("OPTIMIZE TABLE ledger_hour FINAL")
 

@@ -15,8 +15,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from warehouse.ledger import ledger_queries
 from warehouse.ledger.explanation import explain
 from warehouse.periods import Period, newest
 from warehouse.reader import operator_reader
+from warehouse.reference_data.prices import Price, list_prices, put_prices, remove_price
 
 ROOT = Path(__file__).resolve().parents[1]
 OCTOBER = Period(epoch_ms("2026-10-01T00:00:00Z"), EpochMs(END_MS))
@@ -170,6 +173,49 @@ def audited(warehouse: Warehouse, size: Size) -> dict[str, Any]:
     return out
 
 
+STEPS = {"hour": MS_PER_HOUR, "quarter of an hour": MS_PER_HOUR // 4}
+
+
+@contextmanager
+def changing_tariff(warehouse: Warehouse, step_ms: int) -> Iterator[None]:
+    """Each cluster's tariff changes at every step of October, as prices of a day-ahead market do."""
+    october = [p for p in list_prices(warehouse) if p.kind == "energy" and p.valid_from_ms == OCTOBER.start]
+    for price in october:
+        remove_price(warehouse, price.kind, price.cluster, price.valid_from_ms)
+    starts = range(OCTOBER.start, OCTOBER.end, step_ms)
+    series = [
+        Price("energy", price.cluster, price.value + Decimal(n * n % 97).scaleb(-3), at, at + step_ms, price.currency)
+        for price in october
+        for n, at in enumerate(starts)
+    ]
+    put_prices(warehouse, series)
+    try:
+        yield
+    finally:
+        warehouse.command(
+            "ALTER TABLE prices DELETE WHERE kind = 'energy' AND valid_from >= fromUnixTimestamp64Milli({at_ms:Int64})"
+            " AND valid_from < fromUnixTimestamp64Milli({until_ms:Int64}) SETTINGS mutations_sync = 2",
+            at_ms=OCTOBER.start,
+            until_ms=OCTOBER.end,
+        )
+        put_prices(warehouse, october)
+
+
+def changing_tariffs(warehouse: Warehouse, times: int) -> list[Question]:
+    """A month's bill by tenant where each cluster's tariff changes every hour, and every quarter of one."""
+    reader, catalogue = operator_reader(warehouse), []
+    for name, step_ms in STEPS.items():
+        with changing_tariff(warehouse, step_ms):
+            question = Question(
+                f"the same, with a tariff that changes every {name}",
+                lambda: chargeback_queries.chargeback_and_total(reader, OCTOBER, ("tenant",))[0],
+                100,
+            )
+            measure([question], times)
+            catalogue.append(question)
+    return catalogue
+
+
 BOOK = """
 currency = "USD"
 [[rates]]
@@ -220,6 +266,7 @@ def main() -> None:
         tables = stored(warehouse)
         catalogue = questions(warehouse, size)
         measure(catalogue, options.times)
+        catalogue[1:1] = changing_tariffs(warehouse, options.times)
         checks = {} if options.no_audit else audited(warehouse, size)
         bill = billed(warehouse)
         console.print(f"bill of a month: {bill['wall_s']:.1f} s, {bill['cpu_s']:.1f} CPU s, {bill['lines']} lines")

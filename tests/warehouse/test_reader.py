@@ -16,6 +16,7 @@ import pytest
 from contracts.errors import AccessDenied, BadInput, BadQuery
 from tests.support.ledger_rows import row
 from warehouse.ad_hoc.saved_questions import saved_questions
+from warehouse.chargeback import slots
 from warehouse.chargeback.rollups import CUTS
 from warehouse.chargeback.token_kinds import NO_FRAGMENTS
 from warehouse.client import Warehouse
@@ -212,12 +213,13 @@ def test_a_query_without_its_access_is_not_loaded(tmp_path: Path, monkeypatch: p
 def _fragments(file: SqlFile) -> dict[str, Any]:
     if "$charges" in file.text:
         windows = {"table": "ledger", "time": "window_start", "only": "1"}
-        rollup = sql_file("chargeback/rollup_rows").render(windows)
+        rollup = sql_file("chargeback/rollup_rows").render(windows | {"slot_columns": "", "slot_join": ""})
         return {
             "charges": rollup,
             "spans": sql_file("chargeback/spans").render({"breaks": "[]", "prices": "prices FINAL"}),
             "cuts": CUTS,
             **NO_FRAGMENTS,
+            **slots.NO_FRAGMENTS,
             "divided": "[]",
             "breaks": "[]",
             "prices": "prices FINAL",

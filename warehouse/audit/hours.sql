@@ -1,6 +1,6 @@
 -- Access: operator
--- Compares hours with their final windows, per key, for full hours. Two kinds are left out: workloads whose hour is
--- still being written (it has a final window beyond its partition's checkpoint), and hours without any stored window.
+-- Compares hours with their final windows, and with their energy by quarter of an hour, per key, for full hours. Two
+-- kinds are left out: workloads whose hour is still being written (it has a final window beyond its partition's checkpoint), and hours without any stored window.
 -- The latter outlive their windows, and are counted. Workers compute hours anew when they have time: a difference in an
 -- hour that a checkpoint lists as due counts as `restating`.
 WITH
@@ -14,7 +14,7 @@ WITH
             SELECT
                 intDiv(toUnixTimestamp64Milli(l.window_start), 3600000) AS hour_no,
                 l.cluster AS cluster, l.workload AS workload, l.hardware AS hardware, l.model AS model, l.tenant AS tenant, $dimensions{l.@ AS @},
-                [l.active_uj, l.idle_uj, l.unallocated_uj, $tokens{l.@}, l.work, l.requests, l.failures]::Array(Int64) AS amounts,
+                [l.active_uj, l.idle_uj, l.unallocated_uj, 0, $tokens{l.@}, l.work, l.requests, l.failures]::Array(Int64) AS amounts,
                 m.log_id != '' AND l.window_start >= m.final_end AS writing,
                 1 AS from_ledger
             FROM ledger AS l FINAL
@@ -28,7 +28,8 @@ WITH
 
             SELECT
                 intDiv(toUnixTimestamp64Milli(hour), 3600000), cluster, workload, hardware, model, tenant, $dimensions{@},
-                [-active_uj, -idle_uj, -unallocated_uj, $tokens{-@}, -work, -requests, -failures]::Array(Int64),
+                [-active_uj, -idle_uj, -unallocated_uj,
+                    if(empty(quarter_uj), 0, active_uj + idle_uj + unallocated_uj - arraySum(quarter_uj)), $tokens{-@}, -work, -requests, -failures]::Array(Int64),
                 0, 0
             FROM ledger_hour FINAL
             WHERE hour >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
@@ -59,7 +60,7 @@ FROM
 (
     SELECT
         hour_no, cluster, workload, open, stored, lack,
-        off[1] + off[2] + off[3] AS energy_off, arraySum(arraySlice(off, 4)) AS counts_off,
+        greatest(off[1] + off[2] + off[3], off[4]) AS energy_off, arraySum(arraySlice(off, 5)) AS counts_off,
         hour_no * 3600000 IN (SELECT arrayJoin(JSONExtract(state, 'hours', 'Array(Int64)')) FROM marks FINAL) AS due
     FROM subjects
 )

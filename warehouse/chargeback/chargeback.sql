@@ -7,7 +7,8 @@
 -- start, or at the millisecond at which some price begins or ends. So a few thousand sums are joined with prices, not
 -- millions of rows. A cluster's own prices go before those of '*'. A window's energy is one sum: where a price changes
 -- inside a window (of an hour, say, in a simulated past), money is unknown, and `missing_prices` says why. These are
--- `divided`: kinds by cluster and span, from divided_windows.sql.
+-- `divided`: kinds by cluster and span, from divided_windows.sql. Where prices change inside days, rows of days and hours
+-- come with their money, from their energy by slot (slots.py); such energy is not in `plain_uj`.
 -- Money is exact until its one rounding: energy_uj x nano(pue) x nano(price) is an integer (Int256), a column
 -- `..._units`, whose unit is 1 / (3.6e12 uJ/kWh x 1e9 x 1e9). `cost_micro` and `gco2_micro` are millionths, rounded by
 -- largest remainder over the whole answer, so that its rows sum to its rounded total exactly.
@@ -25,8 +26,7 @@ WITH
     (
         SELECT
             $groups,
-            -- A single span (no price change in the period) is a constant, which costs nothing to group by.
-            if(length(spans) = 1, {start_ms:Int64}, roundDown(toUnixTimestamp64Milli(c.at), spans)) AS span,
+            $span AS span,
             sum(toInt128(c.active_uj)) AS active_uj,
             sum(toInt128(c.idle_uj)) AS idle_uj,
             sum(toInt128(c.unallocated_uj)) AS unallocated_uj,
@@ -44,6 +44,7 @@ WITH
             sumIf(c.completion_tokens, c.method = 3) AS unmetered_completion_tokens,
             sumIf(c.requests, c.method = 3) AS unmetered_requests
             $kind_sums
+            $slot_sums
         FROM
         (
 $charges
@@ -69,12 +70,10 @@ $charges
     grouped AS
     (
         WITH
-            h.energy_uj != 0 AND p.tariffs = 0 AS no_tariff,
-            h.energy_uj != 0 AND p.pues = 0 AS no_pue,
-            h.energy_uj != 0 AND p.carbons = 0 AS no_carbon,
+            $lacks,
             toString(h.of_cluster) AS cluster,
             $divided AS divided,
-            h.energy_uj * p.pue AS pue_nano_uj
+            h.$plain_uj * p.pue AS pue_nano_uj
         SELECT
             [$keys]::Array(String) AS keys, GROUPING(keys) AS is_total,
             sum(h.active_uj) AS active_uj, sum(h.idle_uj) AS idle_uj, sum(h.unallocated_uj) AS unallocated_uj,
@@ -83,7 +82,7 @@ $charges
             sum(h.unmetered_tokens) AS unmetered_tokens, sum(h.unmetered_requests) AS unmetered_requests,
             sum(h.unmetered_completion_tokens) AS unmetered_completion_tokens,
             max(h.method) AS method, max(has(simulated_clusters, cluster)) AS simulated,
-            groupUniqArrayIf(p.currency, p.currency != '') AS currencies,
+            $currencies AS currencies,
             arraySort(arrayConcat(
                 groupUniqArrayIf(('energy', cluster), no_tariff),
                 groupUniqArrayIf(('pue', cluster), no_pue),
@@ -94,9 +93,9 @@ $charges
             energy_known AND max(no_pue OR has(divided, 'pue')) = 0 AS facility_known,
             facility_known AND max(no_tariff OR has(divided, 'energy')) = 0 AND length(currencies) <= 1 AS cost_known,
             facility_known AND max(no_carbon OR has(divided, 'carbon')) = 0 AS gco2_known,
-            sum(pue_nano_uj) AS facility_nano_uj,
-            sum(pue_nano_uj * p.tariff) AS cost_units,
-            sum(pue_nano_uj * p.carbon) AS gco2_units
+            sum(pue_nano_uj$slot_facility) AS facility_nano_uj,
+            sum(pue_nano_uj * p.tariff$slot_cost) AS cost_units,
+            sum(pue_nano_uj * p.carbon$slot_gco2) AS gco2_units
             $kind_units
         FROM metered AS h
         LEFT ANY JOIN priced AS p ON p.scope = if(has(scopes, toString(h.of_cluster)), toString(h.of_cluster), '*') AND p.span = h.span

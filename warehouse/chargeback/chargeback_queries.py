@@ -23,20 +23,17 @@ from typing import Any
 from contracts.boundary import Boundary
 from contracts.errors import BadQuery
 from contracts.events import TOKENS
-from contracts.units import UJ_PER_J, UJ_PER_KWH, rfc3339
-from warehouse.calendar_steps import step_parameters
+from contracts.units import UJ_PER_J, UJ_PER_KWH
 from warehouse.chargeback import token_kinds
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
-from warehouse.chargeback.dimensions import check_by, grouping
-from warehouse.chargeback.pricing import KINDS, within_windows
-from warehouse.chargeback.references import CURRENT, References, prices_between
-from warehouse.chargeback.rollups import CUTS, OF_CUT_HOURS, changes_inside_hours, cuts_an_hour, rollup_rows
+from warehouse.chargeback.dimensions import check_by
+from warehouse.chargeback.question import question_of
+from warehouse.chargeback.references import CURRENT, References
 from warehouse.cursors import Key, Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
 from warehouse.results import METHODS, ChargebackRow, MissingPrice, Outside
-from warehouse.sql_files import sql_file
 
 _MICRO = Decimal(1).scaleb(-6)
 _NANO = Decimal(1).scaleb(-9)
@@ -49,8 +46,6 @@ MAX_ROWS = 500_000
 """Rows that `chargeback_all` returns at most."""
 MAX_EXPORT_ROWS = 5_000_000
 """Rows that `chargeback_blocks` yields at most."""
-MAX_DIVIDED = 10_000
-"""Clusters and times at which prices change inside windows, in one question."""
 
 
 def chargeback(
@@ -121,7 +116,7 @@ def chargeback_blocks(
     if period.start >= period.end:
         yield _chargeback_row((), _EMPTY), iter(())
         return
-    name, fragments, params = _question(reader, period, by, filter, MAX_EXPORT_ROWS + 1, [], per_million=per_million)
+    name, fragments, params = question_of(reader, period, by, filter, MAX_EXPORT_ROWS + 1, [], per_million=per_million)
     with closing(reader.ask_blocks(name, filter, fragments=fragments, **params)) as blocks:
         first = next(blocks, [])
         total = _chargeback_row((), first[0] if first else _EMPTY)
@@ -196,87 +191,12 @@ def _chargeback(
     reader.narrow(filter)
     if period.start >= period.end:
         return _chargeback_row((), _EMPTY), []
-    name, fragments, params = _question(reader, period, by, filter, limit, after, references, per_million=per_million)
+    name, fragments, params = question_of(reader, period, by, filter, limit, after, references, per_million=per_million)
     rows = reader.ask(name, filter, fragments=fragments, **params)
     if not rows:
         return _chargeback_row((), _EMPTY), []
     total = _chargeback_row((), rows[0])
     return total, [_chargeback_row(by, row) for row in rows[1:]] if by else [total]
-
-
-def _optional(**parameters: Any) -> dict[str, Any]:
-    """Return the parameters that have a value: the engine refuses one that the SQL does not use."""
-    return {name: value for name, value in parameters.items() if value}
-
-
-def _question(
-    reader: LedgerReader,
-    period: Period,
-    by: tuple[str, ...],
-    filter: Filter,
-    limit: int,
-    after: Key,
-    references: References = CURRENT,
-    *,
-    per_million: bool = False,
-) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """Return the question of a chargeback: its name, its fragments and its parameters."""
-    span: dict[str, Any] = {"start_ms": period.start, "end_ms": period.end, **references.parameters}
-    by_group = grouping(by, references)
-    spans = sql_file("chargeback/spans").render({"breaks": by_group["breaks"], "prices": references.prices})
-    steps = step_parameters(by, period)
-    is_cut = changes_inside_hours(reader, period, filter, by_group["breaks"], steps, references)
-    divided = _divided(reader, filter, span | steps, spans, references) if is_cut else []
-    fragments = {
-        "charges": sql_file("chargeback/kind_rows").render()
-        if per_million
-        else rollup_rows(by, with_windows=is_cut or cuts_an_hour(period)),
-        **(token_kinds.FRAGMENTS if per_million else token_kinds.NO_FRAGMENTS),
-        "spans": spans,
-        "cuts": CUTS,
-        "divided": _DIVIDED if divided else _UNDIVIDED,
-        **by_group,
-    }
-    params = {**span, **steps, **_optional(divided=divided), "after": after, "limit": limit + 1}
-    return "chargeback/chargeback", fragments, params
-
-
-_UNDIVIDED = "[]::Array(String)"
-_DIVIDED = """if(h.energy_uj = 0, [], arrayFilter(
-                kind -> has({divided:Array(String)}, concat(kind, ' ', cluster, ' ', toString(h.span))),
-                ['energy', 'pue', 'carbon']))"""
-
-
-def _divided(
-    reader: LedgerReader, filter: Filter, span: Mapping[str, Any], spans: str, references: References
-) -> list[str]:
-    """Return where prices change inside windows: kind, cluster and span, in the form that chargeback.sql takes."""
-    windows = reader.ask(
-        "chargeback/divided_windows",
-        filter,
-        fragments={"spans": spans, "cuts": CUTS, "only": OF_CUT_HOURS},
-        **span,
-        limit=MAX_DIVIDED + 1,
-    )
-    if len(windows) > MAX_DIVIDED:
-        raise BadQuery(
-            "period",
-            rfc3339(span["start_ms"]),
-            f"prices change inside windows at more than {MAX_DIVIDED} times: ask less",
-        )
-    book = prices_between(
-        reader,
-        [window["cluster"] for window in windows],
-        min((window["from_ms"] for window in windows), default=0),
-        max((window["until_ms"] for window in windows), default=0),
-        references,
-    )
-    return [
-        f"{kind} {window['cluster']} {window['span']}"
-        for window in windows
-        for kind in KINDS
-        if book.find(kind, window["cluster"], window["from_ms"], window["until_ms"])[1] == within_windows(kind)
-    ]
 
 
 _EMPTY: dict[str, Any] = {

@@ -16,6 +16,7 @@ FROM
       AND $only
       AND (empty({tenants:Array(String)}) OR t.tenant IN {tenants:Array(String)})
       AND $cluster_in{t.cluster}
+      AND $within{t.hardware}
       AND roundDown(ends_ms - 1, spans) != span
 )
 GROUP BY cluster, span

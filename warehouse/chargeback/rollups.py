@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
@@ -13,11 +14,12 @@ from warehouse.reader import LedgerReader
 from warehouse.sql_files import sql_file
 
 WINDOWS = {"table": "ledger", "time": "window_start", "only": "t.final = 1"}
-_HOURS = {"table": "ledger_hour", "time": "hour", "only": "1"}
-_DAYS = {"table": "ledger_day", "time": "day", "only": "1"}
+HOURS = {"table": "ledger_hour", "time": "hour", "only": "1"}
+DAYS = {"table": "ledger_day", "time": "day", "only": "1"}
 
 
-def _step_no(time: str, step_ms: int) -> str:
+def step_no(time: str, step_ms: int) -> str:
+    """Return the SQL of the number of the day or hour of a row `t`."""
     return f"intDiv(toUnixTimestamp64Milli(t.{time}), {step_ms})"
 
 
@@ -27,12 +29,12 @@ CUTS = ",\n    ".join(
 )
 """SQL: the days and the hours that one of the times `changes` (epoch ms) cuts, by number. Those are read from a finer
 table."""
-_WHOLE_DAYS = {**_DAYS, "only": f"NOT has(cut_days, {_step_no('day', MS_PER_DAY)})"}
-_WHOLE_HOURS = {**_HOURS, "only": f"NOT has(cut_hours, {_step_no('hour', MS_PER_HOUR)})"}
+_WHOLE_DAYS = {**DAYS, "only": f"NOT has(cut_days, {step_no('day', MS_PER_DAY)})"}
+_WHOLE_HOURS = {**HOURS, "only": f"NOT has(cut_hours, {step_no('hour', MS_PER_HOUR)})"}
 # Subqueries, because every version of ClickHouse that we run on applies the index to IN of one.
 _OF_CUT_DAYS = {
-    **_HOURS,
-    "only": f"{_WHOLE_HOURS['only']} AND {_step_no('hour', MS_PER_DAY)} IN (SELECT arrayJoin(cut_days))",
+    **HOURS,
+    "only": f"{_WHOLE_HOURS['only']} AND {step_no('hour', MS_PER_DAY)} IN (SELECT arrayJoin(cut_days))",
 }
 # The key of windows begins with their ten minutes, of which an hour has six.
 OF_CUT_HOURS = (
@@ -44,7 +46,7 @@ OF_CUT_HOURS = (
 
 def hours_or_windows(period: Period) -> dict[str, str]:
     """Return table, time column and condition (over `t`) for a period: the hours of whole hours, else final windows."""
-    return WINDOWS if cuts_an_hour(period) else _HOURS
+    return WINDOWS if cuts_an_hour(period) else HOURS
 
 
 def rollup_rows(by: Sequence[str], *, with_windows: bool) -> str:
@@ -56,7 +58,8 @@ def rollup_rows(by: Sequence[str], *, with_windows: bool) -> str:
     tables = [_WHOLE_HOURS] if "hour" in by else [_WHOLE_DAYS, _OF_CUT_DAYS]
     if with_windows:
         tables.append({**WINDOWS, "only": OF_CUT_HOURS})
-    return "\nUNION ALL\n".join(sql_file("chargeback/rollup_rows").render(table) for table in tables)
+    no_slots = {"slot_columns": "", "slot_join": ""}
+    return "\nUNION ALL\n".join(sql_file("chargeback/rollup_rows").render(table | no_slots) for table in tables)
 
 
 def known_steps(reader: LedgerReader, period: Period, freq: str) -> frozenset[int]:
@@ -64,7 +67,7 @@ def known_steps(reader: LedgerReader, period: Period, freq: str) -> frozenset[in
     step_ms = MS_PER_DAY if freq == "day" else MS_PER_HOUR
     first_day, last_day = -(-period.start // MS_PER_DAY) * MS_PER_DAY, period.end // MS_PER_DAY * MS_PER_DAY
     if freq == "day" and first_day < last_day and not cuts_an_hour(period):
-        parts = [(_HOURS, period.start, first_day), (_DAYS, first_day, last_day), (_HOURS, last_day, period.end)]
+        parts = [(HOURS, period.start, first_day), (DAYS, first_day, last_day), (HOURS, last_day, period.end)]
     else:
         parts = [(hours_or_windows(period), period.start, period.end)]
     return frozenset(
@@ -82,17 +85,38 @@ def cuts_an_hour(period: Period) -> bool:
     return bool(period.start % MS_PER_HOUR or period.end % MS_PER_HOUR)
 
 
-def changes_inside_hours(
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Cuts of a period (cuts.sql)."""
+
+    in_days: bool
+    """A price changes inside a UTC day."""
+    in_hours: bool
+    """A price changes inside an hour."""
+    in_quarters: bool
+    """A price changes inside a quarter of an hour, or a group ends inside an hour, or the period does."""
+    groups_in_days: bool
+    """A group ends inside a UTC day, or the period does."""
+
+
+def cuts_of(
     reader: LedgerReader,
     period: Period,
     filter: Filter,
     breaks: str,
     steps: Mapping[str, Any],
     references: References = CURRENT,
-) -> bool:
-    """Return whether a price changes inside an hour of a period, or a group ends there (`breaks`, of `grouping`)."""
+) -> Cuts:
+    """Return where prices and groups (`breaks`, of `grouping`) cut a period."""
     (row,) = reader.ask(
-        "chargeback/cut_hours", fragments={"breaks": breaks, "prices": references.prices},
+        "chargeback/cuts", fragments={"breaks": breaks, "prices": references.prices},
         cluster=filter.cluster or "", start_ms=period.start, end_ms=period.end, **steps, **references.parameters,
     )  # fmt: skip
-    return bool(row["cut"])
+    in_quarters = bool(row["in_quarters"]) or cuts_an_hour(period)
+    groups_in_days = bool(row["groups_in_days"] or period.start % MS_PER_DAY or period.end % MS_PER_DAY)
+    return Cuts(
+        in_days=bool(row["in_days"]),
+        in_hours=bool(row["in_hours"]),
+        in_quarters=in_quarters,
+        groups_in_days=groups_in_days,
+    )

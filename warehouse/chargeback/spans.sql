@@ -16,9 +16,11 @@
     (
         SELECT (
             arraySort(arrayDistinct(arrayConcat([{start_ms:Int64}, {end_ms:Int64}], groupUniqArrayArray([from_ms, to_ms]), $breaks))) AS changes,
-            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'))
+            arrayPushBack(groupUniqArrayIf(toString(cluster), cluster != '*'), '*'),
+            arraySort(groupUniqArrayIf(toString(currency), currency != '')))
         FROM book
     ) AS price_changes,
     price_changes.1 AS changes,
     if(length(changes) = 1, changes, arrayPopBack(changes)) AS spans,
-    price_changes.2 AS scopes
+    price_changes.2 AS scopes,
+    price_changes.3 AS known_currencies

@@ -12,7 +12,7 @@ from typing import Any
 from contracts.histogram import LATENCIES, Histogram, quantile_us
 from warehouse.calendar_steps import step_parameters
 from warehouse.chargeback.dimensions import check_by, grouping
-from warehouse.chargeback.rollups import CUTS, changes_inside_hours, cuts_an_hour, rollup_rows
+from warehouse.chargeback.rollups import CUTS, cuts_of, rollup_rows
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -61,7 +61,7 @@ def latencies(
     by = check_by(by)
     question = ("latencies", period, *by, reader.narrow(filter))
     by_group, steps = grouping(by), step_parameters(by, period)
-    with_windows = cuts_an_hour(period) or changes_inside_hours(reader, period, filter, by_group["breaks"], steps)
+    with_windows = cuts_of(reader, period, filter, by_group["breaks"], steps).in_quarters
     rows = reader.ask(
         "latency/latencies",
         filter,

@@ -208,7 +208,7 @@ def _due(fact: Any, prices: list[dict[str, Any]]) -> dict[str, Any]:
         "metered": hardware != UNMETERED, "unmetered_tokens": tokens if hardware == UNMETERED else 0,
         "energy_uj": energy, "active_uj": active, "idle_uj": idle, "tokens": tokens,
         "cost": money(energy_price), "gco2": money(carbon),
-        "currency": energy_price["currency"] if energy_price else "",
+        "currency": energy_price["currency"] if energy_price and energy else "",
         "missing": {(kind, cluster) for kind, applied_price in applied.items() if energy and not applied_price},
     }  # fmt: skip
 

@@ -97,7 +97,10 @@ def test_a_tariff_changes_at_midnight_of_a_zone_half_an_hour_apart(warehouse: Wa
     assert chargeback_queries.chargeback_total(operator_reader(warehouse), DAY).cost == 2
 
 
-def test_a_bill_reads_windows_only_of_hours_in_which_a_price_changes(warehouse: Warehouse) -> None:
+@pytest.mark.parametrize(("step_ms", "reads_windows"), [(QUARTER_MS, False), (QUARTER_MS + 10_000, True)])
+def test_a_bill_reads_windows_only_of_hours_inside_whose_quarters_a_price_changes(
+    warehouse: Warehouse, step_ms: int, reads_windows: bool
+) -> None:
     """Windows that are in no stored hour show which were read."""
     lay_two_hours(warehouse)
     warehouse.insert("ledger", rows("ledger", *(
@@ -105,9 +108,48 @@ def test_a_bill_reads_windows_only_of_hours_in_which_a_price_changes(warehouse: 
     )))  # fmt: skip
     bill = chargeback_queries.chargeback_total(operator_reader(warehouse), DAY)
     assert bill.kwh == 2
-    put_series(warehouse, "energy", QUARTER_PRICES[:2])
+    put_series(warehouse, "energy", QUARTER_PRICES[:2], step_ms)
     bill = chargeback_queries.chargeback_total(operator_reader(warehouse), DAY)
-    assert bill.kwh == 3
+    assert bill.kwh == (3 if reads_windows else 2)
+
+
+def test_energy_whose_quarters_are_not_stored_is_billed_from_windows(warehouse: Warehouse) -> None:
+    """An earlier version of Wattlog stored hours and days without them."""
+    lay_two_hours(warehouse)
+    for table, columns in (("ledger_hour", "[] AS quarter_uj"), ("ledger_day", "[] AS hour_uj, [] AS quarter_uj")):
+        warehouse.command(f"INSERT INTO {table} SELECT * REPLACE ({columns}) FROM {table} FINAL")
+    put_series(warehouse, "energy", QUARTER_PRICES)
+    reader = operator_reader(warehouse)
+    assert chargeback_queries.chargeback_total(reader, DAY).cost == 5
+    assert sum(row.cost or 0 for row in chargeback_queries.chargeback_all(reader, DAY, ["hour"])) == 5
+
+
+def test_a_currency_is_that_of_a_quarter_with_energy(warehouse: Warehouse) -> None:
+    lay(warehouse, NOON_MS)
+    put_prices(warehouse, [
+        Price("energy", "*", Decimal(4), 0, NOON_MS + QUARTER_MS, "EUR"), Price("pue", "*", Decimal(1)),
+        Price("energy", "*", Decimal(8), NOON_MS + QUARTER_MS, currency="USD"),
+    ])  # fmt: skip
+    reader = operator_reader(warehouse)
+    bill = chargeback_queries.chargeback_total(reader, DAY)
+    assert (bill.cost, bill.currency, bill.mixed_currencies) == (1, "EUR", False)
+    lay(warehouse, NOON_MS, NOON_MS + QUARTER_MS)
+    bill = chargeback_queries.chargeback_total(reader, DAY)
+    assert (bill.cost, bill.mixed_currencies) == (None, True)
+
+
+def test_a_quarter_without_a_price_is_named_only_where_it_has_energy(warehouse: Warehouse) -> None:
+    lay(warehouse, NOON_MS)
+    put_prices(warehouse, [
+        Price("energy", "*", Decimal(4), 0, NOON_MS + QUARTER_MS, "EUR"),
+        *(Price(kind, "*", Decimal(1)) for kind in ("pue", "carbon")),
+    ])  # fmt: skip
+    reader = operator_reader(warehouse)
+    bill = chargeback_queries.chargeback_total(reader, DAY)
+    assert (bill.cost, bill.missing_prices) == (1, [])
+    lay(warehouse, NOON_MS, NOON_MS + QUARTER_MS)
+    bill = chargeback_queries.chargeback_total(reader, DAY)
+    assert (bill.cost, bill.missing_prices) == (None, [MissingPrice(kind="energy", cluster="eu")])
 
 
 @pytest.mark.parametrize("kind", ["energy", "pue", "carbon"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_KWH, epoch_ms
 from tests.support import seeded_ledger as seed
 from tests.support.examples import examples
-from warehouse.chargeback import chargeback_queries, rollups
+from warehouse.chargeback import chargeback_queries, question, rollups
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -65,9 +65,11 @@ def energy(warehouse: Warehouse, start_ms: int, end_ms: int) -> int:
 
 
 def from_hours(warehouse: Warehouse, period: Period, by: list[str], filter: Filter) -> list[ChargebackRow]:
-    """The answer without reading days."""
+    """The answer without reading days, and without the energy by slot."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollups, "MS_PER_DAY", 2**62)  # No period has a whole day then.
+        cuts = rollups.Cuts(in_days=False, in_hours=True, in_quarters=True, groups_in_days=True)
+        patch.setattr(question, "cuts_of", lambda *_: cuts)
         return chargeback_queries.chargeback_all(operator_reader(warehouse), period, by, filter)
 
 
@@ -108,8 +110,8 @@ def test_whole_days_are_read_from_days(books: Warehouse) -> None:
         assert energy(books, DAY, DAY + MS_PER_DAY) < total
 
 
-@pytest.mark.parametrize("at", [CHANGE, CHANGE + 10_000, CHANGE - 10_000])
-def test_a_day_with_a_price_change_is_read_from_its_hours(books: Warehouse, at: int) -> None:
+@pytest.mark.parametrize("at", [CHANGE + 10_000, CHANGE - 10_000])
+def test_a_day_with_a_price_change_inside_a_quarter_is_read_from_its_hours(books: Warehouse, at: int) -> None:
     total = energy(books, OCTOBER.start, OCTOBER.end)
     with spoilt(books, DAY):
         for validity in ((at, epoch_ms("2200-01-01")), (0, at)):
@@ -117,10 +119,16 @@ def test_a_day_with_a_price_change_is_read_from_its_hours(books: Warehouse, at: 
                 assert energy(books, OCTOBER.start, OCTOBER.end) == total
 
 
+def test_a_day_with_a_price_change_between_hours_is_read_from_days(books: Warehouse) -> None:
+    total = energy(books, OCTOBER.start, OCTOBER.end)
+    with spoilt(books, DAY), priced(books, Price("pue", "sim-1", Decimal("1.1"), CHANGE)):
+        assert energy(books, OCTOBER.start, OCTOBER.end) < total
+
+
 def test_only_a_clusters_own_prices_split_its_days(books: Warehouse) -> None:
     total = energy(books, OCTOBER.start, OCTOBER.end)
     fleet = chargeback_queries.chargeback_total(operator_reader(books), OCTOBER).energy_uj
-    with spoilt(books, DAY), priced(books, Price("pue", "eu-1", Decimal("1.1"), CHANGE)):
+    with spoilt(books, DAY), priced(books, Price("pue", "eu-1", Decimal("1.1"), CHANGE + 10_000)):
         assert energy(books, OCTOBER.start, OCTOBER.end) < total
         assert chargeback_queries.chargeback_total(operator_reader(books), OCTOBER).energy_uj == fleet
 

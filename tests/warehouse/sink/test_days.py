@@ -150,6 +150,34 @@ def test_a_day_that_differs_from_its_hours_is_a_residual(
     assert (report.day_residual_uj, report.day_residual_counts, report.hour_residual_uj) == (residual_uj, counts, 0)
 
 
+@pytest.mark.parametrize("table", ["ledger_hour", "ledger_day"])
+@pytest.mark.parametrize("column", ["hour_uj", "quarter_uj"])
+def test_energy_by_slot_that_differs_from_its_sum_is_a_residual(
+    warehouse: Warehouse, sink: Sink, table: str, column: str
+) -> None:
+    store(sink, {"active_uj": 5})
+    (row,) = warehouse.query(f"SELECT * FROM {table} FINAL")
+    if column in row:
+        slots = [*row[column][:-1], row[column][-1] + 3]
+        warehouse.insert_rows(table, [row | {column: slots, "version": row["version"]}])
+        report = audit(operator_reader(warehouse))
+        assert report.day_residual_uj + report.hour_residual_uj == 3
+
+
+def test_a_days_slots_are_the_energy_of_its_windows(warehouse: Warehouse, sink: Sink) -> None:
+    store(sink, {"active_uj": 5, "idle_uj": 1}, {"active_uj": 7, "window_start": DAY + 5 * HOUR_MS + 900_000})
+    (day,) = warehouse.query("SELECT hour_uj, quarter_uj FROM ledger_day FINAL")
+    assert {no: uj for no, uj in enumerate(day["hour_uj"]) if uj} == {0: 6, 5: 7}
+    assert {no: uj for no, uj in enumerate(day["quarter_uj"]) if uj} == {0: 6, 21: 7}
+    assert (len(day["hour_uj"]), len(day["quarter_uj"])) == (24, 96)
+
+
+def test_quarters_are_unknown_where_a_window_reaches_over_their_end(warehouse: Warehouse, sink: Sink) -> None:
+    store(sink, {"active_uj": 5, "window_start": DAY + 890_000, "window_ms": 20_000})
+    (day,) = warehouse.query("SELECT hour_uj, quarter_uj FROM ledger_day FINAL")
+    assert (day["hour_uj"][0], day["quarter_uj"]) == (5, [])
+
+
 def test_an_hour_is_audited_with_its_whole_day(warehouse: Warehouse, sink: Sink) -> None:
     store(sink, {"active_uj": 5}, {"active_uj": 7, "window_start": DAY + 5 * HOUR_MS})
     assert (
