@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,7 @@ from contracts.units import counted
 
 if TYPE_CHECKING:
     from billing.exports.bill_export import BillExport
+    from billing.exports.formats import ExportFormat
     from contracts.settings import Settings
     from warehouse.reader import LedgerReader
 
@@ -29,6 +32,7 @@ export = typer.Typer(
 _Month = Annotated[str, typer.Argument(help="The month, such as 2026-09.", show_default=False)]
 _Out = Annotated[Path, typer.Option(help="File to write.", show_default=False)]
 _STDOUT = Path("-")
+_Issuer = Annotated[str, typer.Option(help="Who bills: InvoiceIssuerName and ServiceProviderName of FOCUS.")]
 _Draft = Annotated[bool, typer.Option("--draft", help="Export a month that is not closed, and may still change.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace an earlier export of the same name.")]
 
@@ -41,7 +45,7 @@ def focus(
         FocusVersion, typer.Option("--focus", help="1.4: four data sets; 1.2: one, for tools that stop there.")
     ] = FocusVersion.NEWEST,
     tenant: Tenant = None,
-    issuer: Annotated[str, typer.Option(help="Who bills: InvoiceIssuerName and ServiceProviderName.")] = "Wattlog",
+    issuer: _Issuer = "Wattlog",
     draft: _Draft = False,
     force: _Force = False,
     tz: TimeZone = None,
@@ -103,6 +107,69 @@ def cloudevents(
     Example: wattlog export cloudevents 2026-09 | curl -H 'Content-Type: application/cloudevents-batch+json' -d @- URL
     """
     _write("cloudevents", period, out, tenant, False, force, tz, data)
+
+
+@export.command()
+def closed(
+    to: Annotated[str, typer.Option(help="Folder, or s3://BUCKET/PREFIX.", show_default=False)],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="csv, parquet, xlsx, focus, focus-1.2, html or cloudevents. May be repeated."),
+    ] = None,
+    tenant: Tenant = None,
+    issuer: _Issuer = "Wattlog",
+    force: _Force = False,
+    data: Data = None,
+) -> None:
+    """Write every closed month that is not in a store yet, a file of each format: run it on a schedule.
+
+    Credentials of a bucket come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
+    AWS_ENDPOINT_URL.
+
+    Example: wattlog export closed --to s3://finance/wattlog --format parquet --format focus
+    """
+    with open_ledger_and_settings(data) as (reader, settings):
+        from billing.exports.formats import FILE_TYPES
+        from cli.export_store import open_store
+        from contracts.errors import LedgerError
+        from warehouse.billing.exported_bills import closed_exports
+
+        chosen = [_export_format(text) for text in formats or ["parquet"]]
+        store = open_store(to, os.environ)
+        broken = False
+        bills = list(closed_exports(reader, currency=settings.currency, tenant=tenant, issuer=issuer))
+        for bill in bills:
+            for format_ in chosen:
+                file_type = FILE_TYPES[format_]
+                name = f"{bill.stem}{file_type.suffix}"
+                if not force and store.has(name):
+                    note(f"{name} is there.")
+                    continue
+                try:
+                    lines = bill.summary.lines
+                    if not lines:
+                        note(f"{bill.source.period} has no line{f' of {tenant}' if tenant else ''}.")
+                        continue
+                    record_export(lines)
+                    store.put(name, partial(file_type.write, bill))
+                except LedgerError as error:  # One month must not keep the others from being exported.
+                    broken = True
+                    note(str(error))
+                    continue
+                step_finished(f"{counted(lines, 'line')} in {name}")
+        if not bills:
+            note("No month is closed yet: `wattlog close` closes one.")
+        if broken:
+            raise typer.Exit(1)
+
+
+def _export_format(text: str) -> ExportFormat:
+    from billing.exports.formats import ExportFormat
+    from contracts.errors import BadInput
+
+    if text not in list(ExportFormat):
+        raise BadInput("--format", text, f"give any of {', '.join(ExportFormat)}")
+    return ExportFormat(text)
 
 
 def _write(

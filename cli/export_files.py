@@ -27,12 +27,12 @@ def check_folder(out: Path, force: bool) -> None:
         raise BadInput("--out", out, "it has an earlier export: give another folder, or --force to replace it")
 
 
-def check_file(out: Path, force: bool) -> None:
-    """Raise BadInput if there is something at `out` that an export may not replace."""
+def check_file(out: Path, force: bool, option: str = "--out") -> None:
+    """Raise BadInput if there is something at `out`, which the option names, that an export may not replace."""
     if out.is_dir():
-        raise BadInput("--out", out, "it is a folder: give a file")
+        raise BadInput(option, out, "it is a folder: give a file")
     if out.exists() and not force:
-        raise BadInput("--out", out, "it exists: give another name, or --force to replace it")
+        raise BadInput(option, out, "it exists: give another name, or --force to replace it")
 
 
 def write_folder(out: Path, files: Mapping[str, Iterable[str]], force: bool) -> None:

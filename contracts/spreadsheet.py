@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from xlsxwriter.format import Format
     from xlsxwriter.worksheet import Worksheet
 
+MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 MAX_ROWS = 1_048_576
 """Rows of a sheet, its header included."""
 MAX_TEXT = 32_767
 """Characters of a cell."""
+EXACT_NOTE = (
+    "Excel keeps 15 digits of a number. The sheets whose names end in exact have every figure as text, digit for digit."
+)
+UNKNOWN = "unknown"
+"""A figure that is not known. An empty cell would be taken for 0."""
 _CUT = " ... (cut: CSV has all of it)"
 _PLACES = 3
 """Decimal places up to which a number is shown with all of its own, zeros at the end included."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import Query, Request
 from fastapi.responses import Response
 
 from api.auth import CallerReader, LedgerRouter, MoneyReader, may_see_money
-from api.chargeback_rows import chargeback_columns, chargeback_csv_rows, hidden_fields
+from api.chargeback_rows import chargeback_columns, chargeback_csv_rows, hidden_fields, write_chargeback_sheets
 from api.examples import billing as examples
-from api.exports import spooled_export
+from api.exports import named, spooled_export, spooled_file
 from api.params import (
     Cluster,
     CoveredPeriod,
@@ -27,6 +27,7 @@ from api.params import (
 from api.response_models import ChargebackResponse, EfficiencyResponse, documented
 from api.serialization import Format, link_headers, plain, plain_rows, respond, wants_csv
 from contracts.boundary import Boundary
+from contracts.spreadsheet import MEDIA_TYPE as XLSX_TYPE
 from warehouse.chargeback import chargeback_queries, token_kinds
 from warehouse.cursors import Page
 from warehouse.filters import Filter
@@ -49,12 +50,17 @@ def chargeback(
     cluster: Cluster = None,
     boundary: RequestedBoundary = None,
     per_million: PerMillion = False,
-    format_: RequestedFormat = None,
+    format_: Annotated[
+        Literal["json", "csv", "xlsx"] | None,
+        Query(alias="format", description="`json`, `csv` or `xlsx`; without it the Accept header decides."),
+    ] = None,
 ) -> Response:
     """Energy, tokens, J/token, kWh, cost and gCO2eq by any dimensions: tenant, team, cost centre, cluster, workload,
     model, hardware, hour, day or month. Cost is rounded once, to millionths, by largest remainder. All rows sum to
     `total` exactly."""
     names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
+    if format_ == "xlsx":
+        return _respond_sheets(request, reader, period, names, filter_, per_million=per_million)
     if page_request.is_whole and wants_csv(request, format_):
         return _respond_whole(request, reader, period, names, filter_, per_million=per_million)
     page, total = chargeback_queries.chargeback_and_total(
@@ -113,6 +119,25 @@ def efficiency(
         withheld=withheld,
         **plain(chargeback_queries.clusters_outside(reader, period, filter_)),
     )
+
+
+def _respond_sheets(
+    request: Request, reader: LedgerReader, period: Period, names: list[str], filter_: Filter, *, per_million: bool
+) -> Response:
+    """Respond with every row as XLSX."""
+    counts = [0]
+    with chargeback_queries.chargeback_blocks(reader, period, names, filter_, per_million=per_million) as (
+        total,
+        blocks,
+    ):
+        if not (total.energy_uj or total.requests or total.tokens):
+            check_names(reader, filter_)
+
+        def write(file: BinaryIO) -> None:
+            counts[0] = write_chargeback_sheets(file, blocks, names, period, filter_.boundary, per_million=per_million)
+
+        headers = link_headers(request, None) | named("chargeback.xlsx")
+        return spooled_file(request, write, XLSX_TYPE, headers, counts)
 
 
 def _without(withheld: Sequence[str], rows: list[ChargebackRow]) -> list[ChargebackRow]:

@@ -14,6 +14,7 @@ from billing.exports.spreadsheet import write_spreadsheet
 from billing.invoice import invoices, invoices_html
 from billing.proof import COLUMNS, line_record
 from contracts.csv_text import csv_pieces
+from contracts.spreadsheet import MEDIA_TYPE as XLSX_TYPE
 
 
 class ExportFormat(StrEnum):
@@ -55,9 +56,7 @@ def _rows(bill: BillExport) -> Iterator[dict[str, Any]]:
 FILE_TYPES = {
     ExportFormat.CSV: FileType(".csv", "text/csv; charset=utf-8; header=present", write_csv),
     ExportFormat.PARQUET: FileType(".parquet", "application/vnd.apache.parquet", write_parquet),
-    ExportFormat.XLSX: FileType(
-        ".xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", write_spreadsheet
-    ),
+    ExportFormat.XLSX: FileType(".xlsx", XLSX_TYPE, write_spreadsheet),
     ExportFormat.FOCUS: FileType(".focus-1.4.zip", "application/zip", write_focus_zip),
     ExportFormat.FOCUS_1_2: FileType(".focus-1.2.csv", "text/csv; charset=utf-8; header=present", write_focus_1_2),
     ExportFormat.HTML: FileType(".html", "text/html; charset=utf-8", write_html),

@@ -9,15 +9,10 @@ from typing import Any, BinaryIO
 from billing.exports.bill_export import BillExport
 from billing.line_items import LineItem
 from billing.proof import COLUMNS, line_record
-from contracts.spreadsheet import Spreadsheet
+from contracts.spreadsheet import EXACT_NOTE, UNKNOWN, Spreadsheet
 from contracts.units import rfc3339
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UNKNOWN = "unknown"
-"""An amount that nobody knows. An empty cell would be taken for 0."""
-DIGITS = (
-    "Excel keeps 15 digits of a number. The sheets whose names end in exact have every figure as text, digit for digit."
-)
 
 
 def write_spreadsheet(bill: BillExport, file: BinaryIO) -> None:
@@ -41,14 +36,14 @@ def _facts(bill: BillExport) -> Iterator[dict[str, Any]]:
         "audit log at the closing": proof.audit_head,
         "lines": bill.summary.lines,
         "lines of unknown amount": bill.summary.open_lines,
-        "digits": DIGITS,
+        "digits": EXACT_NOTE,
     }
     return ({"fact": fact, "value": value} for fact, value in values.items())
 
 
 def _totals(bill: BillExport) -> Iterator[dict[str, Any]]:
     for (tenant, currency, side), total in sorted(bill.summary.totals.items()):
-        amount = _UNKNOWN if total is None else total
+        amount = UNKNOWN if total is None else total
         yield {"tenant": tenant, "currency": currency, "side": side, "total": amount}
 
 
@@ -57,8 +52,8 @@ def _row(line: LineItem) -> dict[str, Any]:
         "quantity": line.quantity,
         "price": line.price,
         "per": line.per,
-        "amount": _UNKNOWN if line.amount is None else line.amount,
-        "exact_amount": _UNKNOWN if line.exact is None else line.exact,
+        "amount": UNKNOWN if line.amount is None else line.amount,
+        "exact_amount": UNKNOWN if line.exact is None else line.exact,
         "gco2": line.gco2,
         "line_start": _time(line.from_ms),
         "line_end": _time(line.to_ms),

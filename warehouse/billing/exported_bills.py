@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 
 from billing.exports.bill_export import BillExport
@@ -70,6 +71,15 @@ def bill_export(
         ),
         time_zone=span.time_zone,
     )
+
+
+def closed_exports(
+    reader: LedgerReader, *, currency: str, tenant: str | None = None, issuer: str = "Wattlog"
+) -> Iterator[BillExport]:
+    """Yield every closed month, or a tenant's part of it, in their order. No line is read before it is exported."""
+    for step in closed_periods(list_steps(reader)).values():
+        bill = bill_export(reader, step.period, step.span, currency=currency, at_ms=step.at, issuer=issuer)
+        yield replace(bill, source=replace(bill.source, tenant=tenant))
 
 
 def _check_billed(tenant: str, lines: Iterable[LineItem]) -> None:
