@@ -16,6 +16,7 @@ from typing import Protocol
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
+from producers.runtime.clock import Clock
 from producers.runtime.publisher import OnDelivery
 from producers.runtime.rare_log import RareLog
 from producers.runtime.spool import Outgoing, Spool, SpoolFull
@@ -57,6 +58,8 @@ class _TopicProgress:
     """Bytes by number."""
     in_flight_bytes: int = 0
     refused: deque[tuple[int, Outgoing]] = field(default_factory=deque)
+    not_before_ms: float = 0
+    """When the topic is tried again after a refusal, by the monotonic clock."""
     error: str | None = None
     """Why the topic takes no message now, as logged last; None while it takes them."""
     log: RareLog = field(default_factory=lambda: RareLog(log))
@@ -74,13 +77,17 @@ class _TopicProgress:
 
 
 class Delivery:
-    """Sender of a spool's messages. `pump` calls `on_acknowledged` with the number of each acknowledged message."""
+    """Sender of a spool's messages. `pump` calls `on_acknowledged` with the number of each acknowledged message.
+
+    A topic that was refused is tried again after `pause_ms`, by `clock`; the others do not pause.
+    """
 
     def __init__(
         self, spool: Spool, broker: Broker, *, max_in_flight: int = MAX_IN_FLIGHT,
-        on_acknowledged: Callable[[int], None] = lambda _: None,
+        on_acknowledged: Callable[[int], None] = lambda _: None, clock: Clock | None = None, pause_ms: int = 0,
     ) -> None:  # fmt: skip
         self._spool, self._broker, self._max_in_flight = spool, broker, max_in_flight
+        self._clock, self._pause_ms = clock, pause_ms
         self._on_acknowledged = on_acknowledged
         self._topics = {topic: _TopicProgress() for topic in spool.topics()}
         self._acknowledged: list[int] = []
@@ -127,11 +134,14 @@ class Delivery:
         """Serve acknowledgements for up to `timeout_s` seconds, then send messages up to the bound in flight."""
         self._broker.poll(timeout_s)
         self._discard_acknowledged()
+        now_ms = self._now_ms()
         for topic, progress in list(self._topics.items()):
+            if now_ms < progress.not_before_ms:
+                continue
             try:
                 self._send_topic(topic, progress)
             except Unavailable as error:
-                self.failures += 1
+                self._note_refusal(progress)
                 _log_once(progress, f"messages for {topic} are not sent now, kept on disk: {error}")
 
     def _send_topic(self, topic: str, progress: _TopicProgress) -> None:
@@ -159,7 +169,7 @@ class Delivery:
                 progress.error = None
                 self._on_acknowledged(number)
                 return
-            self.failures += 1
+            self._note_refusal(progress)
             progress.refused.append((number, message))
             _log_once(progress, f"messages for {message.topic} were not stored and are sent again: {reason}")
 
@@ -172,6 +182,13 @@ class Delivery:
         except BaseException:
             progress.end(number)
             raise
+
+    def _note_refusal(self, progress: _TopicProgress) -> None:
+        self.failures += 1
+        progress.not_before_ms = self._now_ms() + self._pause_ms
+
+    def _now_ms(self) -> float:
+        return self._clock.monotonic_ms() if self._clock else 0
 
     def _discard_acknowledged(self) -> None:
         if not self._acknowledged:

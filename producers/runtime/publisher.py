@@ -29,6 +29,7 @@ OnDelivery = Callable[[str | None], None]
 
 _NAMED_FAILURES = 20
 _BLOCK_S = 30.0
+_DENIALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 DEFAULTS: Mapping[str, Any] = {
     # A third of gzip's CPU on both sides, for a third more bytes. A worker reads all of Kafka's codecs (cramjam).
@@ -90,7 +91,7 @@ class Publisher:
         self._producer = Producer(
             {**DEFAULTS, **config, **FIXED}, on_delivery=self._delivered, error_cb=client_log.error, logger=client_log
         )
-        self._block_s = block_s
+        self._block_s, self._user = block_s, str(config.get("sasl.username", ""))
         self._failures: deque[str] = deque(maxlen=_NAMED_FAILURES)
         self._failed = 0
         self.delivered = 0
@@ -127,7 +128,7 @@ class Publisher:
 
             def on_report(error: KafkaError | None, message: Message) -> None:
                 self.delivered += error is None
-                callback(None if error is None else error.str())
+                callback(None if error is None else self._reason(error, topic))
 
         self._produce(topic, key, headers, value, partition, timestamp_ms, on_report)
 
@@ -203,7 +204,7 @@ class Publisher:
                     ) from None
                 self._producer.poll(0.05)
             except KafkaException as error:
-                raise _unavailable(error) from error
+                raise self._unavailable(error, topic) from error
         self._producer.poll(0)
 
     def _flush(self, timeout_s: float) -> int:
@@ -211,7 +212,7 @@ class Publisher:
         try:
             return self._producer.flush(timeout_s)
         except KafkaException as error:  # Fatal, as where the user may write no topic at all.
-            raise _unavailable(error) from error
+            raise self._unavailable(error, "any topic") from error
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
@@ -220,7 +221,7 @@ class Publisher:
         self._failed += 1
         key = message.key()
         key_text = key.decode("utf-8", "replace") if isinstance(key, bytes) else ""
-        self._failures.append(f"{message.topic()} {key_text}: {error.str()}")
+        self._failures.append(f"{message.topic()} {key_text}: {self._reason(error, str(message.topic()))}")
 
     def _raise_failures(self, unsent: str) -> None:
         if not (self._failed or unsent):
@@ -231,11 +232,21 @@ class Publisher:
         lost = f"{counted(count, 'message', 'was', 'were')} not stored: {named}" if count else ""
         raise Unavailable("; ".join(filter(None, (unsent, lost))), "Are the brokers reachable? Try `wattlog doctor`.")
 
+    def _reason(self, error: KafkaError, topic: str) -> str:
+        """Return the text of an error; of a denial, with the user and the topic."""
+        if error.code() not in _DENIALS:
+            return error.str()
+        user = f"Kafka user {self._user!r}" if self._user else "this client, which has no Kafka user,"
+        return f"{error.str()}: {user} may not write {topic}"
 
-def _unavailable(error: KafkaException) -> Unavailable:
-    """Return the error for a client that takes no message: lasting if only a new client could."""
-    reason: KafkaError = error.args[0]
-    text = f"Kafka does not take the message: {reason.str()}"
+    def _unavailable(self, error: KafkaException, topic: str) -> Unavailable:
+        """Return the error for a client that takes no message: lasting if only a new client could."""
+        reason: KafkaError = error.args[0]
+        text = f"Kafka does not take the message: {self._reason(reason, topic)}"
+        return _unavailable(reason, text)
+
+
+def _unavailable(reason: KafkaError, text: str) -> Unavailable:
     if reason.code() == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
         hint = "Allow its user to write its topics (docs/kafka-access.md), then restart this producer."
         return Unavailable(text, hint, reason="fatal", lasting=True)

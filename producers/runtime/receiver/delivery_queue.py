@@ -41,8 +41,8 @@ _MAX_REQUESTS = 256
 """Maximum number of requests that one transaction stores."""
 _IDLE_S, _SLOWEST_S, _QUICKEST_S = 0.5, 0.1, 0.002
 """Seconds to wait for requests: with nothing to send, with silent brokers, with acknowledgements due."""
-_AFTER_REFUSAL_MS = 500
-"""Pause after a refusal by the brokers."""
+AFTER_REFUSAL_MS = 500
+"""Pause of a topic after a refusal by the brokers."""
 
 
 class NumberedOutbox(Outbox, Protocol):
@@ -114,7 +114,6 @@ class DeliveryQueue:
         self._outbox: NumberedOutbox | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
-        self._not_before_ms = 0
         self._wait_s = _QUICKEST_S
         self.waiting = 0
         """Number of events that the brokers have not acknowledged, as of the thread's last step."""
@@ -223,11 +222,9 @@ class DeliveryQueue:
             self._store(outbox, requests)
             self.waiting = outbox.waiting
         before = (outbox.failures, outbox.delivered)
-        if self._clock.monotonic_ms() >= self._not_before_ms:
-            outbox.pump()
+        outbox.pump()
         if outbox.failures > before[0]:
             self._on_resent(outbox.failures - before[0])
-            self._not_before_ms = self._clock.monotonic_ms() + _AFTER_REFUSAL_MS
         self.waiting = outbox.waiting
         self._answer_followers(outbox)
         progress = requests or outbox.delivered > before[1]

@@ -24,7 +24,7 @@ from producers.runtime.metrics_server import serve_metrics
 from producers.runtime.outbox import open_broker, open_spool
 from producers.runtime.publisher import OnDelivery
 from producers.runtime.rare_log import RareLog
-from producers.runtime.receiver.delivery_queue import DeliveryQueue
+from producers.runtime.receiver.delivery_queue import AFTER_REFUSAL_MS, DeliveryQueue
 from producers.runtime.receiver.routes import open_routes
 from producers.runtime.receiver.sender_memories import SenderMemories
 
@@ -140,7 +140,10 @@ def _sending(
         open_broker(environment, {**_LOW_LATENCY, **kafka}, block_s=_BLOCK_S) as publisher,
     ):
         memories.load(spool.checkpoints())
-        delivery = Delivery(spool, _FailureWatch(publisher, delivery_queue), on_acknowledged=delivery_queue.acknowledge)
+        delivery = Delivery(
+            spool, _FailureWatch(publisher, delivery_queue), on_acknowledged=delivery_queue.acknowledge,
+            clock=environment.clock, pause_ms=AFTER_REFUSAL_MS,
+        )  # fmt: skip
         delivery_queue.start(delivery)
         try:
             yield

@@ -17,7 +17,7 @@ from producers.runtime.event_sequence import Sequencer, event_of, power_batch
 from producers.runtime.spool import Outgoing, Spool
 from producers.runtime.topic_shares import TOPICS
 from tests.support.brokers import FakeBroker
-from tests.support.clocks import T0
+from tests.support.clocks import T0, FakeClock
 
 NUMBERS = "nvml://c/n/w"
 
@@ -200,3 +200,22 @@ def test_topics_and_keys_are_those_of_the_event(spool: Spool) -> None:
     Delivery(spool, FakeBroker(silent=True)).offer(messages(Sequencer(7), 1))
     [(_, message)] = spool.after(0, 1)
     assert (message.topic, message.key, message.t_ms) == (topics.POWER, b"c/w", 1000)
+
+
+def test_a_refused_topic_pauses_and_the_others_go_on(spool: Spool) -> None:
+    clock, broker = FakeClock(), FakeBroker()
+    delivery = Delivery(spool, broker, clock=clock, pause_ms=500)
+    broker.missing = {topics.USAGE}
+    usage, power = Sequencer(7), Sequencer(8)
+    for n in range(1, 4):
+        delivery.offer([usage_message(usage), *messages(power, 1)])
+        for _ in range(2):
+            delivery.pump()
+        assert broker.stored_ids == [f"8.{i}" for i in range(n)]
+    assert delivery.failures == 1
+    broker.missing = set()
+    clock.now_ms += 500
+    delivery.pump()
+    delivery.pump()
+    assert broker.stored_ids[3:] == ["7.0", "7.1", "7.2"]
+    assert delivery.waiting == 0
