@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contracts.errors import BadQuery
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs
 from forecasting.ledger_series import Frequency, Measure, SeriesGroup
-from warehouse.chargeback.chargeback_queries import DIMENSIONS
+from warehouse.chargeback.dimensions import DIMENSIONS, TIMES
 from warehouse.chargeback.series import read_measures
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -15,7 +15,7 @@ from warehouse.reader import LedgerReader
 
 TOTAL = "total"
 """Grouping into a single series of everything."""
-GROUPINGS = (TOTAL, *(name for name in DIMENSIONS if name not in ("hour", "day", "month")))
+GROUPINGS = (TOTAL, *(name for name in DIMENSIONS if name not in TIMES))
 _FIELDS: Mapping[Measure, str] = {
     "energy": "kwh",
     "cost": "cost",

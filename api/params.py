@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 from api.auth import CallerReader
 from api.serialization import Format
 from contracts.boundary import Boundary
+from contracts.settings import Settings
 from forecasting.ledger_series import MAX_SERIES, Frequency
 from warehouse.chargeback.dimensions import DIMENSIONS, check_by
 from warehouse.cursors import MAX_CURSOR, MAX_LIMIT, PageRequest
@@ -17,7 +18,10 @@ from warehouse.periods import Period, coverage, resolve_period
 
 NAME = {"min_length": 1, "max_length": 253}
 # These patterns are documentation only: `resolve_period` and `check_by` validate, with errors that say what to give.
-_PERIOD = r"^(latest-(month|day|hour)|all|20[0-9]{2}-(0[1-9]|1[0-2])(-(0[1-9]|1[0-9]|2[0-8]))?)$"
+_PERIOD = (
+    r"^(latest-(month|day|hour)|all|20[0-9]{2}(-Q[1-4]|-W[0-4][1-9])?|FY20[0-9]{2}(-Q[1-4]|-P0[1-9])?"
+    r"|20[0-9]{2}-(0[1-9]|1[0-2])(-(0[1-9]|1[0-9]|2[0-8]))?)$"
+)
 _STAMP = r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 
 
@@ -32,8 +36,9 @@ def _period(
         Query(
             max_length=40,
             json_schema_extra={"pattern": _PERIOD},
-            description="`latest-month` (default), `latest-day`, `latest-hour`, `all`, `YYYY-MM` or `YYYY-MM-DD`, of "
-            "`tz`. Latest is the newest final window's, never the wall clock's.",
+            description="`latest-month` (default), `latest-day`, `latest-hour`, `all`, or the name of a time of `tz`: "
+            "`YYYY`, `YYYY-Q1`, `YYYY-MM`, `YYYY-W01` (ISO week), `YYYY-MM-DD`, or of the setting `fiscal_calendar`: "
+            "`FY2027`, `FY2027-Q1`, `FY2027-P01`. Latest is the newest final window's, never the wall clock's.",
             examples=["latest-month"],
         ),
     ] = None,
@@ -69,8 +74,9 @@ def _period(
         ),
     ] = None,
 ) -> Period:
-    zone = tz or request.app.state.settings.time_zone
-    return resolve_period(reader, period, start=start, end=end, time_zone=zone)
+    settings: Settings = request.app.state.settings
+    zone = tz or settings.time_zone
+    return resolve_period(reader, period, start=start, end=end, time_zone=zone, fiscal=settings.fiscal)
 
 
 ResolvedPeriod = Annotated[Period, Depends(_period)]

@@ -52,7 +52,7 @@ def check(
         from cli import audit_report
         from warehouse.audit.conservation import audit as run_audit
 
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone) if period or start or end else None
+        resolved = resolve(reader, period, start, end, tz, settings) if period or start or end else None
         with progress_bar("auditing") as progress:
             report = run_audit(
                 reader, resolved, requests=settings.requests, max_age_ms=settings.max_age_ms, progress=progress,

@@ -64,7 +64,7 @@ def bill(
         from billing.proof import line_record
         from warehouse.billing.closing import read_bill
 
-        span = resolve(reader, month_name(period), None, None, tz or settings.time_zone)
+        span = resolve(reader, month_name(period), None, None, tz, settings)
         with covered(reader, span):
             result = read_bill(reader, period, span, settings.currency)
         lines = [item for item in result.lines if tenant in (None, item.tenant)]

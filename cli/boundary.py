@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cli.ledger_access import resolve
 from cli.output import note
 from contracts.boundary import Boundary
 
@@ -36,11 +35,10 @@ def note_clusters_outside(boundary: Boundary | None, outside: Outside) -> None:
 def note_latest_clusters_outside(reader: LedgerReader, filter: Filter) -> None:
     """Print that note for the latest month: for series, which have no period."""
     from warehouse.chargeback.chargeback_queries import clusters_outside
+    from warehouse.periods import resolve_period
 
     if filter.boundary is not None:
-        note_clusters_outside(
-            filter.boundary, clusters_outside(reader, resolve(reader, None, None, None, "UTC"), filter)
-        )
+        note_clusters_outside(filter.boundary, clusters_outside(reader, resolve_period(reader), filter))
 
 
 def note_nodes_without_host(

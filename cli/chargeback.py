@@ -78,7 +78,7 @@ def chargeback(
         if xlsx is not None:
             check_file(xlsx, force=False, option="--xlsx")
         names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        resolved = resolve(reader, period, start, end, tz, settings)
         chosen = output_format(format_, as_json)
         held = stack.enter_context(covered(reader, resolved, period, start, end))
         blocks: Blocks | None = None

@@ -32,7 +32,7 @@ def close(
         from api.serialization import plain
         from warehouse.billing import closing
 
-        span = resolve(reader, month_name(period), None, None, tz or settings.time_zone)
+        span = resolve(reader, month_name(period), None, None, tz, settings)
         step = closing.close(
             reader,
             period,

@@ -36,7 +36,7 @@ def efficiency(
     by: Annotated[
         str, typer.Option(help="Comma-separated: model, workload, hardware, tenant, team, cluster.")
     ] = "model",
-    bucket: Annotated[str, typer.Option(help="hour, day or month.")] = "day",
+    bucket: Annotated[str, typer.Option(help="hour, day, week or month.")] = "day",
     period: PeriodName = None,
     start: From = None,
     end: To = None,
@@ -61,7 +61,7 @@ def efficiency(
         from warehouse.ledger.known_names import check_names
 
         groups = [name for name in split_names(by) if name != bucket]
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        resolved = resolve(reader, period, start, end, tz, settings)
         filter_ = Filter(tenant=tenant, cluster=cluster, boundary=boundary)
         chosen = output_format(format_, as_json)
         held = stack.enter_context(covered(reader, resolved, period, start, end))

@@ -203,7 +203,7 @@ def _billed(
     """Return a month. Raises BadInput for a draft that was not asked for, or a tenant without a line."""
     from warehouse.billing.exported_bills import bill_export
 
-    span = resolve(reader, month_name(period), None, None, tz or settings.time_zone)
+    span = resolve(reader, month_name(period), None, None, tz, settings)
     with covered(reader, span):
         bill = bill_export(
             reader, period, span, currency=settings.currency, at_ms=round(time.time() * 1000), tenant=tenant,

@@ -67,7 +67,7 @@ def fleet(
         str | None,
         typer.Option(help="Comma-separated: cluster, node, hardware, model.", show_default="cluster,node,hardware"),
     ] = None,
-    bucket: Annotated[str | None, typer.Option(help="Over time: hour, day or month.")] = None,
+    bucket: Annotated[str | None, typer.Option(help="Over time: hour, day, week or month.")] = None,
     compare: Annotated[
         str | None, typer.Option(help="Another period; or, where --cluster names one, another cluster.")
     ] = None,
@@ -94,14 +94,14 @@ def fleet(
         from warehouse.ledger.known_names import with_known_names
         from warehouse.results import FleetRow
 
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        resolved = resolve(reader, period, start, end, tz, settings)
         chosen = output_format(format_, as_json)
         held = stack.enter_context(covered(reader, resolved, period, start, end))
         if by is not None or bucket is not None or compare is not None:
             from warehouse.ledger.fleet_groups import grouped_fleet
 
             names = split_names(by) if by is not None else [] if bucket else ["cluster"]
-            groups = grouped_fleet(reader, resolved, names, bucket, compare, Filter(cluster=cluster))
+            groups = grouped_fleet(reader, resolved, names, bucket, compare, Filter(cluster=cluster), settings.fiscal)
             _print_groups(chosen, groups, [*([bucket] if bucket else []), *names], resolved, held, compare)
             return
         read = with_known_names(

@@ -64,7 +64,7 @@ def latency(
         from warehouse.ledger.known_names import with_known_names
 
         names = split_names(by)
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        resolved = resolve(reader, period, start, end, tz, settings)
         filter_ = Filter(tenant=tenant, cluster=cluster)
         chosen = output_format(format_, as_json)
         held = stack.enter_context(covered(reader, resolved, period, start, end))

@@ -111,11 +111,21 @@ def patience_of(warehouse: Warehouse, seconds: float) -> dict[str, Any]:
     return {"patience_s": 1.0, "wait": lambda _: None} if warehouse.embedded else {"patience_s": seconds}
 
 
-def resolve(reader: LedgerReader, name: str | None, start: str | None, end: str | None, time_zone: str) -> Period:
-    """Return the period that --period, --from and --to name, in a zone. Raises BadQuery."""
+def resolve(
+    reader: LedgerReader,
+    name: str | None,
+    start: str | None,
+    end: str | None,
+    time_zone: str | None,
+    settings: Settings,
+) -> Period:
+    """Return the period that --period, --from and --to name, in the zone of --tz or the setting's. Raises BadQuery."""
     from warehouse.periods import resolve_period
 
-    return resolve_period(reader, name, start=start, end=end, time_zone=time_zone)
+    return resolve_period(
+        reader, name, start=start, end=end,
+        time_zone=time_zone or settings.time_zone, fiscal=settings.fiscal,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -34,7 +34,9 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Output format on
 PeriodName = Annotated[
     str | None,
     typer.Option(
-        "--period", help="latest-month (default), latest-day, latest-hour, all, YYYY-MM or YYYY-MM-DD, of --tz."
+        "--period",
+        help="latest-month (default), latest-day, latest-hour, all; YYYY, YYYY-Q1, YYYY-MM, YYYY-W01 or "
+        "YYYY-MM-DD of --tz; FY2027, FY2027-Q1 or FY2027-P01 of the setting fiscal_calendar.",
     ),
 ]
 From = Annotated[str | None, typer.Option("--from", help="Start instead of a period: RFC 3339, inclusive.")]

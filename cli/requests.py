@@ -73,7 +73,7 @@ def requests(
         from warehouse.ledger import ledger_queries
         from warehouse.results import RequestEnergyRow
 
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        resolved = resolve(reader, period, start, end, tz, settings)
         chosen = output_format(format_, as_json)
         filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, session_id=session_id)
         read = partial(ledger_queries.requests, reader, resolved, filter_)

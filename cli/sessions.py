@@ -52,7 +52,7 @@ def sessions(
         from warehouse.results import SessionRow
         from warehouse.usage.sessions import sessions as read_sessions
 
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        resolved = resolve(reader, period, start, end, tz, settings)
         chosen = output_format(format_, as_json)
         filter_ = Filter(tenant=tenant)
         read = with_known_names(reader, filter_, partial(read_sessions, reader, resolved, filter_))

@@ -30,7 +30,7 @@ def usage(
     by: Annotated[
         str, typer.Option(help="Comma-separated: tenant, cluster, workload, meter, or dimensions.KEY.")
     ] = "tenant",
-    bucket: Annotated[str | None, typer.Option(help="hour, day or month: over time.")] = None,
+    bucket: Annotated[str | None, typer.Option(help="hour, day, week or month: over time.")] = None,
     meter: Annotated[str | None, typer.Option(help="Only this meter.")] = None,
     period: PeriodName = None,
     start: From = None,
@@ -56,7 +56,7 @@ def usage(
         from warehouse.usage import usage_queries
 
         names = split_names(by)
-        resolved = resolve(reader, period, start, end, tz or settings.time_zone)
+        resolved = resolve(reader, period, start, end, tz, settings)
         filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, meter=meter)
         columns = usage_columns(names, bucket)
         plain_of = partial(plain_rows, exclude=hidden_usage_fields(columns))

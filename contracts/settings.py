@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from contracts.errors import BadInput
+from contracts.fiscal_calendar import FiscalCalendar, parse_fiscal_calendar
 from contracts.time_zones import zone_of
 from contracts.toml_file import read_toml
 from contracts.weak_secrets import is_published
@@ -245,6 +246,12 @@ class Settings(BaseSettings):
         description="IANA name of the zone of days and months in bills, unless `--tz` or `tz=` names another. "
         "Times are stored in UTC.",
     )
+    fiscal_calendar: str = Field(
+        "01-01",
+        description="Fiscal year of periods such as FY2027-Q1 and FY2027-P01: its first day, such as 04-01, or weeks, "
+        "such as `4-4-5 from monday nearest 02-01`. It has the name of the calendar year in which it ends, unless "
+        "` named by start` follows.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level of log messages that are written to stderr."
     )
@@ -256,6 +263,15 @@ class Settings(BaseSettings):
             return zone_of(value).key
         except BadInput as error:
             raise ValueError(error.fix) from None
+
+    @field_validator("fiscal_calendar")
+    @classmethod
+    def _is_a_calendar(cls, value: str) -> str:
+        try:
+            parse_fiscal_calendar(value)
+        except BadInput as error:
+            raise ValueError(error.fix) from None
+        return value
 
     @field_validator("warehouse_password", "kafka_password")
     @classmethod
@@ -269,6 +285,11 @@ class Settings(BaseSettings):
         if 3_600_000 % self.window_ms:
             raise ValueError(f"window_ms: {self.window_ms} does not divide an hour; try 10000 or 60000")
         return self
+
+    @property
+    def fiscal(self) -> FiscalCalendar:
+        """The fiscal calendar of periods."""
+        return parse_fiscal_calendar(self.fiscal_calendar)
 
     @property
     def dsn(self) -> str:

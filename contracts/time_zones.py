@@ -1,4 +1,4 @@
-"""Time zones by their IANA names, and the days and months of a zone: those of a change to summer time last 23 hours."""
+"""Time zones by their IANA names, and their days, weeks and months: a day on which summer time begins has 23 hours."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def start_of_day(day: date, zone: ZoneInfo) -> EpochMs:
 
 @dataclass(frozen=True, slots=True)
 class CalendarStep:
-    """A local day (`2026-10-25`) or month (`2026-10`), by its first instant."""
+    """A local day (`2026-10-25`), ISO week (`2026-W43`) or month (`2026-10`), by its first instant."""
 
     start_ms: EpochMs
     name: str
@@ -62,6 +62,15 @@ def days(zone: ZoneInfo, start_ms: int, end_ms: int) -> Iterator[CalendarStep]:
         day, name = day + timedelta(days=1), day.isoformat()
         if at_ms < start_of_day(day, zone):
             yield CalendarStep(at_ms, name)
+
+
+def weeks(zone: ZoneInfo, start_ms: int, end_ms: int) -> Iterator[CalendarStep]:
+    """Yield the local ISO weeks (`2026-W41`, from Monday) that touch `[start_ms, end_ms)`, in order."""
+    first = _local_date(zone, start_ms)
+    first -= timedelta(days=first.weekday())
+    while (at_ms := start_of_day(first, zone)) < end_ms:
+        yield CalendarStep(at_ms, f"{first:%G-W%V}")
+        first += timedelta(days=7)
 
 
 def months(zone: ZoneInfo, start_ms: int, end_ms: int) -> Iterator[CalendarStep]:

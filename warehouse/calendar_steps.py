@@ -1,4 +1,4 @@
-"""Days and months of a period's time zone, as SQL: rows are in the step whose start is the last before them.
+"""Days, weeks and months of a period's time zone, as SQL: rows are in the step whose start is the last before them.
 
 The steps come from Python's zones, so that every engine groups alike.
 """
@@ -10,12 +10,14 @@ from itertools import islice
 from typing import Any
 
 from contracts.errors import BadQuery
-from contracts.time_zones import days, months, zone_of
+from contracts.time_zones import days, months, weeks, zone_of
 from warehouse.periods import Period
 
-_STEPS = {"day": days, "month": months}
+_STEPS = {"day": days, "week": weeks, "month": months}
+STEPS = tuple(_STEPS)
+"""Names of the steps."""
 MAX_STEPS = 10_000
-"""Days or months of one answer: 27 years of days."""
+"""Days, weeks or months of one answer: 27 years of days."""
 
 
 def step_sql(name: str, at: str, sums: str) -> tuple[str, str]:

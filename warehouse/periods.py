@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from contracts.errors import BadInput, BadQuery
+from contracts.fiscal_calendar import CALENDAR_YEAR, FiscalCalendar
 from contracts.time_zones import local_epoch_ms, next_month, start_of_day, zone_of
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, EpochMs, epoch_ms, rfc3339
 from warehouse.results import Newest, Time
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from warehouse.reader import LedgerReader
 
 LATEST_MONTH = "latest-month"
-_FIX = "give latest-month, latest-day, latest-hour, all, YYYY-MM, YYYY-MM-DD, or from and to as RFC 3339"
+_NAME = re.compile(
+    r"(?P<fiscal>FY)?(?P<year>\d{4})"
+    r"(?:-Q(?P<quarter>[1-4])|-W(?P<week>\d\d)|-P(?P<number>\d\d)|-(?P<month>\d\d)(?:-(?P<day>\d\d))?)?"
+)
+_FIX = (
+    "give latest-month, latest-day, latest-hour, all, YYYY, YYYY-Q1, YYYY-MM, YYYY-W01, YYYY-MM-DD, FY2027, FY2027-Q1, "
+    "FY2027-P01, or from and to as RFC 3339"
+)
 # The range of DateTime64(3) in the tables.
 _FIRST, _LAST = epoch_ms("1970-01-01"), epoch_ms("2200-01-01")
 
@@ -74,6 +82,7 @@ def resolve_period(
     start: str | None = None,
     end: str | None = None,
     time_zone: str = "UTC",
+    fiscal: FiscalCalendar = CALENDAR_YEAR,
 ) -> Period:
     """Return the period of a name (`_FIX` lists them), or of RFC 3339 `start` and `end`.
 
@@ -86,8 +95,8 @@ def resolve_period(
             raise BadQuery("period", period, "give either period, or from and to")
         return _between(warehouse, start, end, zone)
     text = period or LATEST_MONTH
-    if match := re.fullmatch(r"(\d{4})-(\d{2})(?:-(\d{2}))?", text):
-        return _named(text, match, zone)
+    if span := _named(text, fiscal):
+        return _span(*span, zone)
     if text not in ("latest-month", "latest-day", "latest-hour", "all"):
         raise BadQuery("period", text, _FIX)
     last = newest(warehouse).final_end
@@ -132,15 +141,34 @@ def _instant(name: str, text: str, zone: ZoneInfo) -> EpochMs:
     return at
 
 
-def _named(text: str, match: re.Match[str], zone: ZoneInfo) -> Period:
-    year, month, day = int(match[1]), int(match[2]), int(match[3] or 1)
+def _named(text: str, fiscal: FiscalCalendar) -> tuple[date, date] | None:
+    """Return the first day of a named year, quarter, month, week or day, and the day after its last; None for no name.
+
+    Raises BadQuery for a name of nothing, such as month 13.
+    """
+    match = _NAME.fullmatch(text)
+    if match is None:
+        return None
+    year, number = int(match["year"]), int(match["quarter"] or match["week"] or match["month"] or 0)
     if not 1970 <= year < 2200:
         raise BadQuery("period", text, "give a time from 1970 to 2200")
     try:
-        first = date(year, month, day)
+        if match["fiscal"] or match["number"]:
+            if (span := fiscal.span(text)) is None:
+                raise ValueError(text)
+            return span
+        if match["quarter"]:
+            return CALENDAR_YEAR.span(f"FY{text}")
+        if match["week"]:
+            first = date.fromisocalendar(year, number, 1)
+            return first, first + timedelta(days=7)
+        if match["day"]:
+            first = date(year, number, int(match["day"]))
+            return first, first + timedelta(days=1)
+        first = date(year, number or 1, 1)
+        return (first, next_month(first)) if number else (first, date(year + 1, 1, 1))
     except ValueError:
         raise BadQuery("period", text, _FIX) from None
-    return _day(first, zone) if match[3] else _month(first, zone)
 
 
 def _day(day: date, zone: ZoneInfo) -> Period:

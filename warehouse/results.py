@@ -130,6 +130,7 @@ class ChargebackRow(Measures):
     sender: str | None = None
     hour: str | None = None
     day: str | None = None
+    week: str | None = None
     month: str | None = None
 
 
@@ -196,6 +197,7 @@ class FleetGroup:
     model: str | None = None
     hour: str | None = None
     day: str | None = None
+    week: str | None = None
     month: str | None = None
 
 
@@ -352,6 +354,7 @@ class UsageGroup:
     workload: str | None = None
     hour: str | None = None
     day: str | None = None
+    week: str | None = None
     month: str | None = None
     dimensions: dict[str, str] | None = None
 

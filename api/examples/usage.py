@@ -21,7 +21,7 @@ _USAGE = UsageGroup(
     tenant="acme",
     dimensions={"pod": "chat-0"},
 )
-_USAGE_ROWS = plain_rows([_USAGE], exclude={"cluster", "workload", "hour", "day", "month"})
+_USAGE_ROWS = plain_rows([_USAGE], exclude={"cluster", "workload", "hour", "day", "week", "month"})
 USAGE = rows_response(_USAGE_ROWS)
 USAGE_CSV = to_csv(
     [{**_USAGE_ROWS[0], "dimensions.pod": "chat-0"}],

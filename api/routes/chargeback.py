@@ -56,8 +56,8 @@ def chargeback(
     ] = None,
 ) -> Response:
     """Energy, tokens, J/token, kWh, cost and gCO2eq by any dimensions: tenant, team, cost centre, cluster, workload,
-    model, hardware, hour, day or month. Cost is rounded once, to millionths, by largest remainder. All rows sum to
-    `total` exactly."""
+    model, hardware, hour, day, week or month. Cost is rounded once, to millionths, by largest remainder. All rows sum
+    to `total` exactly."""
     names, filter_ = split_names(by), Filter(tenant=tenant, cluster=cluster, boundary=boundary)
     if format_ == "xlsx":
         return _respond_sheets(request, reader, period, names, filter_, per_million=per_million)
@@ -88,7 +88,7 @@ def efficiency(
     reader: CallerReader,
     period: CoveredPeriod,
     page_request: RequestedPage,
-    bucket: Annotated[Literal["hour", "day", "month"], Query(description="Length of a time step.")] = "hour",
+    bucket: Annotated[Literal["hour", "day", "week", "month"], Query(description="Length of a time step.")] = "hour",
     by: Dimensions = "model",
     tenant: Tenant = None,
     cluster: Cluster = None,

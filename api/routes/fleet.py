@@ -41,7 +41,9 @@ def fleet(
     by: Annotated[
         str | None, Query(pattern=_BY, description="Groups, comma-separated: cluster, node, hardware, model.")
     ] = None,
-    bucket: Annotated[Literal["hour", "day", "month"] | None, Query(description="Over time, in steps of this.")] = None,
+    bucket: Annotated[
+        Literal["hour", "day", "week", "month"] | None, Query(description="Over time, in steps of this.")
+    ] = None,
     compare: Annotated[
         str | None, Query(**NAME, description="Another period; or, where `cluster` names one, another cluster.")
     ] = None,
@@ -53,7 +55,7 @@ def fleet(
     filter_ = Filter(cluster=cluster)
     if by is not None or bucket is not None or compare is not None:
         names = split_names(by) if by else [] if bucket else ["cluster"]
-        groups = grouped_fleet(reader, period, names, bucket, compare, filter_)
+        groups = grouped_fleet(reader, period, names, bucket, compare, filter_, request.app.state.settings.fiscal)
         return _respond_groups(request, format_, groups, [*([bucket] if bucket else []), *names], period, compare)
     read = with_known_names(reader, filter_, partial(ledger_queries.fleet, reader, period, filter_))
     return respond_page(request, format_, read, page_request, FleetRow, period)

@@ -61,7 +61,7 @@ def usage(
     page_request: RequestedPage,
     by: UsageDimensions = "tenant",
     bucket: Annotated[
-        Literal["hour", "day", "month"] | None, Query(description="Length of a time step; without it, totals.")
+        Literal["hour", "day", "week", "month"] | None, Query(description="Length of a time step; without it, totals.")
     ] = None,
     meter: Annotated[str | None, Query(**NAME, description="Only this meter.", examples=["gpu_minutes"])] = None,
     tenant: Tenant = None,

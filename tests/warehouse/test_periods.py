@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.errors import BadQuery
+from contracts.fiscal_calendar import parse_fiscal_calendar
 from contracts.units import epoch_ms
 from tests.support import seeded_ledger as seed
 from warehouse.client import Warehouse
@@ -25,12 +26,23 @@ def span(start: str, end: str) -> Period:
         ("all", span("2026-09-02", "2026-11-01")),
         ("2026-12", span("2026-12-01", "2027-01-01")),
         ("2024-02-29", span("2024-02-29", "2024-03-01")),
+        ("2026", span("2026-01-01", "2027-01-01")),
+        ("2026-Q4", span("2026-10-01", "2027-01-01")),
+        ("2026-W01", span("2025-12-29", "2026-01-05")),
+        ("2020-W53", span("2020-12-28", "2021-01-04")),
+        ("FY2026", span("2026-01-01", "2027-01-01")),
     ],
 )
 def test_names_mean_the_newest_final_windows_time_or_the_calendars(
     books: Warehouse, name: str | None, expected: Period
 ) -> None:
     assert resolve_period(books, name) == expected
+
+
+def test_fiscal_names_are_those_of_the_calendar_in_the_zone(books: Warehouse) -> None:
+    fiscal = parse_fiscal_calendar("04-01")
+    period = resolve_period(books, "FY2027-P07", time_zone="Europe/Berlin", fiscal=fiscal)
+    assert (period.start, period.end) == (epoch_ms("2026-09-30T22:00:00Z"), epoch_ms("2026-10-31T23:00:00Z"))
 
 
 def test_from_alone_reaches_to_the_newest_final_window(books: Warehouse) -> None:
@@ -48,6 +60,12 @@ def test_a_space_is_accepted_for_the_plus_of_a_zone(books: Warehouse) -> None:
         ("2026-13", None, None, "period"),
         ("2023-02-29", None, None, "period"),
         ("0000-01", None, None, "period"),
+        ("2026-Q5", None, None, "period"),
+        ("2026-W54", None, None, "period"),
+        ("2026-W53x", None, None, "period"),
+        ("2026-P01", None, None, "period"),
+        ("FY2026-10", None, None, "period"),
+        ("FY2026-P13", None, None, "period"),
         ("all", "2026-01-01", None, "period"),
         (None, None, "2026-01-01", "from"),
         (None, "yesterday", None, "from"),

@@ -26,7 +26,7 @@ from contracts.events import TOKENS
 from contracts.units import UJ_PER_J, UJ_PER_KWH
 from warehouse.chargeback import token_kinds
 from warehouse.chargeback.dimensions import DIMENSIONS as DIMENSIONS
-from warehouse.chargeback.dimensions import check_by
+from warehouse.chargeback.dimensions import TIMES, check_by
 from warehouse.chargeback.question import question_of
 from warehouse.chargeback.references import CURRENT, References
 from warehouse.cursors import Key, Page, PageRequest
@@ -143,15 +143,15 @@ def efficiency(
     *,
     per_million: bool = False,
 ) -> Page[ChargebackRow]:
-    """Return J/token over time: a chargeback by `bucket` (hour, day or month) and any other dimensions."""
+    """Return J/token over time: a chargeback by `bucket` (hour, day, week or month) and any other dimensions."""
     check_bucket(bucket)
     return chargeback_and_total(reader, period, [bucket, *by], filter, page, per_million=per_million)[0]
 
 
 def check_bucket(bucket: str) -> None:
     """Raise BadQuery for a bucket that does not exist."""
-    if bucket not in ("hour", "day", "month"):
-        raise BadQuery("bucket", bucket, "give hour, day or month")
+    if bucket not in TIMES:
+        raise BadQuery("bucket", bucket, f"give {', '.join(TIMES)}")
 
 
 def clusters_outside(reader: LedgerReader, period: Period, filter: Filter) -> Outside:

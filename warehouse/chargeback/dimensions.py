@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from contracts import events
 from contracts.errors import BadQuery
-from warehouse.calendar_steps import step_sql, step_starts
+from warehouse.calendar_steps import STEPS, step_sql, step_starts
 from warehouse.chargeback.references import CURRENT, References
 
 
@@ -38,8 +38,10 @@ _BY_NAME: Mapping[str, _Dimension] = {
         f"intDiv({_AT_MS}, 3600000) AS hour_no",
         "formatDateTime(fromUnixTimestamp64Milli(h.hour_no * 3600000, 'UTC'), '%Y-%m-%dT%H:00:00Z')",
     ),
-    **{name: _Dimension(*step_sql(name, _AT_MS, "h")) for name in ("day", "month")},
+    **{name: _Dimension(*step_sql(name, _AT_MS, "h")) for name in STEPS},
 }
+TIMES = ("hour", *STEPS)
+"""Dimensions that are steps of time."""
 DIMENSIONS = tuple(_BY_NAME)
 """Names that a chargeback can be grouped by."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from contracts.errors import BadQuery
 from contracts.units import epoch_ms
 from warehouse.chargeback.chargeback_queries import chargeback_all
+from warehouse.chargeback.dimensions import TIMES
 from warehouse.chargeback.rollups import known_steps
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -50,7 +51,7 @@ def read_measures(
             raise BadQuery("measure", measure, f"one of {', '.join(MEASURES)}")
     if freq not in ("hour", "day"):
         raise BadQuery("freq", freq, "give hour or day")
-    if by in ("hour", "day", "month"):
+    if by in TIMES:
         raise BadQuery("by", by, "a series is already over time: group by another dimension")
     keys = [by] if by else []
     rows = chargeback_all(reader, period, [*keys, freq], filter)

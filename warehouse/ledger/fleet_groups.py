@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.errors import BadQuery
+from contracts.fiscal_calendar import CALENDAR_YEAR, FiscalCalendar
 from contracts.units import MS_PER_HOUR
-from warehouse.calendar_steps import step_parameters, step_sql
+from warehouse.calendar_steps import STEPS, step_parameters, step_sql
 from warehouse.chargeback.rollups import WINDOWS, hours_or_windows
 from warehouse.filters import Filter
 from warehouse.ledger.known_names import check_names
@@ -21,7 +22,7 @@ from warehouse.results import METHODS, FleetGroup
 
 GROUPS = ("cluster", "node", "hardware", "model")
 """Names that the fleet can be grouped by."""
-BUCKETS = ("hour", "day", "month")
+BUCKETS = ("hour", *STEPS)
 MAX_ROWS = 10_000
 """Rows of one answer; more are refused."""
 COMPARED_FIELDS = (
@@ -135,6 +136,7 @@ def grouped_fleet(
     bucket: str | None = None,
     compare: str | None = None,
     filter: Filter = _ALL,
+    fiscal: FiscalCalendar = CALENDAR_YEAR,
 ) -> FleetGroups:
     """Return `fleet_groups`, or with `compare` `compared_fleet`, which has no buckets of time."""
     if compare is None:
@@ -142,11 +144,16 @@ def grouped_fleet(
     if bucket is not None:
         raise BadQuery("bucket", bucket, "leave it out where two periods or clusters are compared")
     check_groups(by, None)
-    return compared_fleet(reader, period, by, compare, filter)
+    return compared_fleet(reader, period, by, compare, filter, fiscal)
 
 
 def compared_fleet(
-    reader: LedgerReader, period: Period, by: Sequence[str], other: str, filter: Filter = _ALL
+    reader: LedgerReader,
+    period: Period,
+    by: Sequence[str],
+    other: str,
+    filter: Filter = _ALL,
+    fiscal: FiscalCalendar = CALENDAR_YEAR,
 ) -> FleetGroups:
     """Return the groups of a period with the figures of another period, or of another cluster, beside them.
 
@@ -154,7 +161,8 @@ def compared_fleet(
     for a name of neither.
     """
     try:
-        other_period, other_filter = resolve_period(reader, other, time_zone=period.time_zone), filter
+        other_period = resolve_period(reader, other, time_zone=period.time_zone, fiscal=fiscal)
+        other_filter = filter
     except BadQuery:
         if not filter.cluster:
             raise BadQuery("compare", other, "give a period, or name a cluster on both sides") from None

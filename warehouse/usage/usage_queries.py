@@ -14,7 +14,7 @@ from typing import Any
 from contracts.checks import MAX_TEXT
 from contracts.errors import BadQuery
 from contracts.units import shortest_decimal
-from warehouse.calendar_steps import step_parameters, step_sql
+from warehouse.calendar_steps import STEPS, step_parameters, step_sql
 from warehouse.cursors import Page, PageRequest
 from warehouse.filters import Filter
 from warehouse.periods import Period
@@ -22,7 +22,7 @@ from warehouse.reader import LedgerReader
 from warehouse.results import UsageGroup
 from warehouse.sql_files import cluster_of
 
-BUCKETS = ("hour", "day", "month")
+BUCKETS = ("hour", *STEPS)
 _ALL = Filter()
 _FIRST_PAGE = PageRequest()
 KEY = "dimensions."
@@ -34,7 +34,7 @@ _GROUP_SQL: Mapping[str, tuple[str, str]] = {
     "cluster": (f"{cluster_of('u.cluster')} AS of_cluster", "toString(g.of_cluster)"),
     "workload": ("u.workload AS of_workload", "toString(g.of_workload)"),
     "hour": ("toStartOfHour(u.at) AS of_hour", "formatDateTime(g.of_hour, '%Y-%m-%dT%H:00:00Z')"),
-    **{name: step_sql(name, "toUnixTimestamp64Milli(u.at)", "g") for name in ("day", "month")},
+    **{name: step_sql(name, "toUnixTimestamp64Milli(u.at)", "g") for name in STEPS},
 }
 """By name: SQL over the rows `u`, and text over the sums `g`."""
 GROUPS = ("tenant", "cluster", "workload", "meter")
@@ -63,8 +63,8 @@ def usage(
 ) -> Page[UsageGroup]:
     """Return quantities by meter and unit, and by any of `GROUPS`, `dimensions.KEY` and a `bucket`.
 
-    A row without the key counts under "". A bucket is an hour, day or month. Rows are sorted by bucket, groups, meter
-    and unit.
+    A row without the key counts under "". A bucket is an hour, day, week or month. Rows are sorted by bucket,
+    groups, meter and unit.
     """
     if bucket is not None and bucket not in BUCKETS:
         raise BadQuery("bucket", bucket, f"give {', '.join(BUCKETS)}, or none")

@@ -28,6 +28,7 @@ from warehouse.usage import usage_queries
 CHANGE_MS = epoch_ms("2026-10-25T01:00:00Z")
 """Central European Summer Time ends: the clocks go from 3:00 to 2:00."""
 START_MS, STEP_MS = CHANGE_MS - 40 * MS_PER_HOUR, 10 * 60_000
+FORMATS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia"]
 
 
@@ -41,7 +42,7 @@ def lay(warehouse: Warehouse, *times_ms: int) -> None:
 
 @settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sets(st.integers(0, 480), min_size=1, max_size=15), st.sampled_from(ZONES), st.sampled_from(["day", "month"]),
+    st.sets(st.integers(0, 480), min_size=1, max_size=15), st.sampled_from(ZONES), st.sampled_from(list(FORMATS)),
     st.integers(0, 100), st.integers(300, 481),
 )  # fmt: skip
 def test_a_window_counts_on_the_local_day_of_its_start(
@@ -56,7 +57,7 @@ def test_a_window_counts_on_the_local_day_of_its_start(
         datetime.fromtimestamp((START_MS + n * STEP_MS) // 1000, UTC).astimezone(ZoneInfo(zone))
         for n in steps if first <= n < last
     )  # fmt: skip
-    due = Counter(f"{at:%Y-%m-%d}" if step == "day" else f"{at:%Y-%m}" for at in local)
+    due = Counter(at.strftime(FORMATS[step]) for at in local)
     assert {getattr(row, step): row.energy_uj // UJ_PER_KWH for row in bill} == due
     page = latencies(operator_reader(warehouse), period, [step])
     assert {row.group[step]: row.request_duration.requests for row in page.rows} == due
