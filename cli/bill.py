@@ -18,6 +18,7 @@ from cli.tables import Column, print_table, text_column
 if TYPE_CHECKING:
     from billing.line_items import LineItem
     from warehouse.billing.closing import PeriodBill
+    from warehouse.reader import LedgerReader
 
 
 class BillFormat(StrEnum):
@@ -48,7 +49,7 @@ _COLUMNS = (
 def bill(
     period: Annotated[str, typer.Argument(help="The month, such as 2026-09.", show_default=False)],
     tenant: Tenant = None,
-    line: Annotated[str | None, typer.Option(help="Explain the line of this id.")] = None,
+    line: Annotated[str | None, typer.Option(help="Explain the line of this id, down to its windows.")] = None,
     format_: Annotated[
         BillFormat, typer.Option("--format", help="Output format on stdout; html: invoices that print on A4.")
     ] = BillFormat.TABLE,
@@ -71,7 +72,7 @@ def bill(
         chosen = BillFormat.JSON if as_json else format_
         check_billed(result, lines, tenant)
         if line is not None:
-            _explain(lines, line)
+            _explain(reader, result, lines, line, as_json=chosen is BillFormat.JSON)
         elif chosen is BillFormat.JSON:
             print_json(_document(result, lines))
         elif chosen is BillFormat.CSV:
@@ -155,24 +156,17 @@ def _print(result: PeriodBill, lines: list[LineItem]) -> None:
         stdout().print(f"{tenant}{beside}: {text}", markup=False)
 
 
-def _explain(lines: list[LineItem], line_id: str) -> None:
+def _explain(reader: LedgerReader, result: PeriodBill, lines: list[LineItem], line_id: str, *, as_json: bool) -> None:
+    from cli.line_explanation import explain_line, line_document
     from contracts.errors import BadInput
-    from contracts.units import rfc3339
 
     item = next((item for item in lines if item.line_id == line_id), None)
     if item is None:
         raise BadInput("--line", line_id, "no line of this period has this id; `wattlog bill PERIOD` shows them")
-    console = stdout()
-    console.print(f"{item.name} of {item.tenant}, {rfc3339(item.from_ms)} to {rfc3339(item.to_ms)}", markup=False)
-    for step in item.steps:
-        console.print(f"  {step}", markup=False)
-    exact = "unknown" if item.exact is None else f"{item.exact} {item.currency}, rounded to {item.amount}"
-    console.print(f"  = {exact}", markup=False)
-    place = item.place
-    if item.energy_uj:
-        console.print(f"  {item.energy_uj} uJ measured", markup=False)
-        where = f"--cluster {place.cluster} --workload {place.workload}"
-        note(f"Its windows and intervals: wattlog explain {item.tenant} {where}")
+    if as_json:
+        print_json(line_document(reader, item, result.step))
+    else:
+        explain_line(reader, item, result.step)
 
 
 def _notes(result: PeriodBill) -> None:

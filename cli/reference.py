@@ -41,6 +41,7 @@ GROUPS: Mapping[str, str] = {
 }
 """Names of the groups, and their help."""
 _COMMANDS = ("list", "set", "import", "remove")
+_TEST = "test"
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and store nothing.")]
 _New = Annotated[bool, typer.Option("--new", help="Accept names that the ledger does not have yet.")]
 _Yes = Annotated[
@@ -65,11 +66,13 @@ class ReferenceGroup(TyperGroup):
     """The commands of one table, by the name of the group."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(_COMMANDS)
+        return [*_COMMANDS, *([_TEST] if self.name == "prices" else [])]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         from warehouse.reference_data.tables import TABLES
 
+        if cmd_name == _TEST and self.name == "prices":
+            return _book_test()
         if cmd_name not in _COMMANDS:
             return None
         table = TABLES[self.name or ""]
@@ -80,6 +83,15 @@ class ReferenceGroup(TyperGroup):
             _with_signature(function, parameters)
         )
         return typer.main.get_command(app)
+
+
+def _book_test() -> Any:
+    """Return `wattlog book test` as the command `wattlog prices test`, because a bill of prices is looked for there."""
+    from cli.book import test
+
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app.command(name=_TEST)(test)
+    return typer.main.get_command(app)
 
 
 _Command = tuple[Callable[..., None], list[inspect.Parameter], str]

@@ -184,6 +184,12 @@ def test_a_book_is_tried_on_a_made_up_month(run: Run, book: str) -> None:
     assert run("book", "test", book, "--use", "acme").exit_code == 2
 
 
+def test_prices_test_is_book_test(run: Run, book: str) -> None:
+    words = ("test", book, "--use", "acme:output_tokens=2500000")
+    assert run("prices", *words).stdout == run("book", *words).stdout != ""
+    assert run("tenants", *words).exit_code == 2
+
+
 def test_a_dry_run_of_a_book_shows_the_difference_and_stores_nothing(run: Run, book: str) -> None:
     result = run("book", "set", book, "--dry-run")
     assert '+meter = "output_tokens"' in result.stdout
