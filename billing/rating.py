@@ -9,7 +9,7 @@ from fractions import Fraction
 from billing.line_items import Category, Charge
 from billing.places import Place
 from billing.price_book import ENERGY_COST, MONTHS, PriceBook, Rate
-from billing.quantities import EnergyCharge, MeteredQuantity, with_compute_units
+from billing.quantities import LEDGER_METERS, EnergyCharge, MeteredQuantity, with_compute_units
 from billing.rounding import decimal_of
 from billing.segments import Segments
 from billing.tiers import Mode, Step, price_steps
@@ -36,13 +36,52 @@ def rate(
     Tiers count what a tenant used in the whole period, and the money is divided over its places by quantity. A
     quantity of a priced meter that no rate fits is an open charge.
     """
-    tenants = dict.fromkeys(charge.place.tenant for charge in energy)
-    sums: dict[tuple[Rate | None, str, str, Place, str], Fraction] = {}
+    every = [*quantities, *_surcharged(energy)]
+    tenants = dict.fromkeys([*(charge.place.tenant for charge in energy), *(one.place.tenant for one in every)])
     rated = Rated([_electricity(charge, times) for charge in energy])
+    sums = _match(book, times, every, rated)
+    rated.charges += _priced(book, times, sums)
+    rated.charges += _fees(book, times, tenants)
+    return rated
+
+
+def rate_part(book: PriceBook, times: Segments, quantities: Iterable[MeteredQuantity]) -> Rated:
+    """Return the charges of a part of a month, such as a request, by flat rates.
+
+    A rate by tiers or packages is of the whole month, so that its charge is open here. So is a rate by hardware of a
+    place without it.
+    """
+    rated = Rated([])
+    flat: _Sums = {}
+    for key, quantity in _match(book, times, quantities, rated).items():
+        fit, _, meter, place, _ = key
+        if meter in (*LEDGER_METERS, ENERGY_COST) and not place.hardware and _is_by_hardware(book, meter):
+            fault = f"{meter} has rates by hardware, and a request does not say on which it ran"
+        elif fit is None or fit.mode is Mode.FLAT:
+            flat[key] = quantity
+            continue
+        else:
+            fault = f"rate {fit.name!r} is by {fit.mode}: the bill of the month has it"
+        rated.charges.append(_open(book, times, key, quantity, fault))
+    rated.charges += _priced(book, times, flat)
+    return rated
+
+
+def _is_by_hardware(book: PriceBook, meter: str) -> bool:
+    return any(name == "hardware" for rate in book.rates_of(meter) for name, _ in rate.scope.values)
+
+
+_Key = tuple[Rate | None, str, str, Place, str]
+"""Rate, side, meter, place and unit of quantities that are priced together."""
+_Sums = dict[_Key, Fraction]
+
+
+def _match(book: PriceBook, times: Segments, quantities: Iterable[MeteredQuantity], rated: Rated) -> _Sums:
+    """Return the sums of quantities by the rate that each has. Meters without any rate go to `rated`."""
+    sums: _Sums = {}
     finder = _Finder(book, times)
     in_units = {meter for unit in book.compute_units if unit.name in book.meters for meter, _ in unit.weights}
-    for quantity in with_compute_units([*quantities, *_surcharged(energy)], book.compute_units):
-        tenants[quantity.place.tenant] = None
+    for quantity in with_compute_units(quantities, book.compute_units):
         if quantity.meter not in book.meters:
             if quantity.meter not in in_units and quantity.meter != ENERGY_COST:
                 seen = rated.unpriced_meters.get(quantity.meter, Fraction(0))
@@ -52,9 +91,7 @@ def rate(
             fit = finder.find(side, quantity.meter, quantity.place, quantity.number)
             key = (fit, side, quantity.meter, quantity.place, quantity.unit)
             sums[key] = sums.get(key, Fraction(0)) + Fraction(quantity.quantity)
-    rated.charges += _priced(book, times, sums)
-    rated.charges += _fees(book, times, tenants)
-    return rated
+    return sums
 
 
 def _surcharged(energy: Sequence[EnergyCharge]) -> Iterator[MeteredQuantity]:
@@ -117,9 +154,7 @@ class _Finder:
         return self._cache[key]
 
 
-def _priced(
-    book: PriceBook, times: Segments, sums: dict[tuple[Rate | None, str, str, Place, str], Fraction]
-) -> Iterator[Charge]:
+def _priced(book: PriceBook, times: Segments, sums: _Sums) -> Iterator[Charge]:
     """Yield a charge for each rate and place. One account's quantity of a rate is priced as a whole."""
     accounts: dict[tuple[Rate, str, str], list[tuple[Place, Fraction]]] = {}
     units: dict[Rate | None, set[str]] = {}
@@ -128,15 +163,21 @@ def _priced(
     for (fit, side, meter, place, unit), quantity in sums.items():
         fault = _misfit(fit, meter, unit, units[fit])
         if fit is None or fault:
-            yield Charge(
-                category=Category.USAGE, name=fit.name if fit else meter, meter=meter, unit=unit, quantity=quantity,
-                place=place, currency=_currency(book, fit, unit), amount=None,
-                from_ms=times.start_ms, to_ms=times.end_ms, side=side, steps=(fault,),
-            )  # fmt: skip
+            yield _open(book, times, (fit, side, meter, place, unit), quantity, fault)
         else:
             accounts.setdefault((fit, place.tenant, unit), []).append((place, quantity))
     for (fit, _, unit), parts in accounts.items():
         yield from _of_account(book, times, fit, unit, parts)
+
+
+def _open(book: PriceBook, times: Segments, key: _Key, quantity: Fraction, fault: str) -> Charge:
+    """Return a charge of unknown amount, for this reason."""
+    fit, side, meter, place, unit = key
+    return Charge(
+        category=Category.USAGE, name=fit.name if fit else meter, meter=meter, unit=unit, quantity=quantity,
+        place=place, currency=_currency(book, fit, unit), amount=None, from_ms=times.start_ms,
+        to_ms=times.end_ms, side=side, steps=(fault,),
+    )  # fmt: skip
 
 
 def _misfit(fit: Rate | None, meter: str, unit: str, units: set[str]) -> str:

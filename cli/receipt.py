@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.ledger_access import open_ledger_and_settings
+from cli.operation_cost import print_operation
 from cli.options import Cluster, Data, Json, Tenant
 from cli.output import SIMULATED, note, print_json, stdout
 from cli.tables import Column, integer, print_table, text_column
@@ -39,21 +40,25 @@ def receipt(
 ) -> None:
     """Show one request's receipt: joules, gCO2eq and cost, its share of each window's charge, and hashes to check them.
 
+    With a price book, also what it cost in all: electricity, tokens, requests.
+
     Example: wattlog receipt chatcmpl-42 --json
     """
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain
+        from warehouse.billing.operation_cost import costed_receipt
         from warehouse.filters import Filter
         from warehouse.ledger.receipts import receipt as read_receipt
 
         if settings.requests == "none":
             note("Workers do not store single requests (WATTLOG_REQUESTS=none): only earlier ones have receipts.")
         filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model)
-        result = read_receipt(reader, request_id, filter_)
+        result = costed_receipt(reader, read_receipt(reader, request_id, filter_), settings.currency)
         if as_json:
             print_json(plain(result))
         else:
             _print_receipt(result)
+            print_operation(result.operation)
 
 
 def _print_receipt(result: Receipt) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.ledger_access import note_requests_not_stored, open_ledger_and_settings
+from cli.operation_cost import print_operation
 from cli.options import Data, Format, FormatOption, Json, output_format
 from cli.output import SIMULATED, print_csv, print_json, stdout
 from cli.tables import Column, decimals, integer, print_table, text_column
@@ -53,9 +54,10 @@ def session(
     """
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain
+        from warehouse.billing.operation_cost import costed_session
         from warehouse.usage.sessions import session as read_session
 
-        result = read_session(reader, session_id, tenant)
+        result = costed_session(reader, read_session(reader, session_id, tenant), settings.currency)
         chosen = output_format(format_, as_json)
         if chosen is Format.JSON:
             print_json(plain(result))
@@ -63,6 +65,7 @@ def session(
             print_csv(list(_meter_rows(result)), ["trace_id", "step", "meter", "unit", "quantity"])
         else:
             _print_session(result)
+            print_operation(result.operation)
         note_requests_not_stored(settings)
 
 

@@ -11,6 +11,7 @@ from billing.line_items import Category, LineItem
 from billing.places import Place
 from billing.proof import line_record, lines_sha256
 from contracts.units import EpochMs, epoch_ms
+from warehouse.billing.operation_cost import CostItem, CostTotal, OperationCost
 from warehouse.billing.periods import PeriodStep
 
 _START, _END = epoch_ms("2026-10-01"), epoch_ms("2026-11-01")
@@ -83,3 +84,18 @@ FILES: dict[str, str | None] = {
     "application/vnd.apache.parquet": None,
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": None,
 }
+OPERATION = OperationCost(
+    items=[
+        CostItem(
+            name="electricity", meter="energy", quantity=Decimal("0.001125524286"), unit="kWh", side="cost",
+            currency="USD", amount=Decimal("0.000352289102"), steps=["0.001125524286 kWh"],
+        ),
+        CostItem(
+            name="output tokens", meter="output_tokens", quantity=Decimal(484), unit="token", side="cost",
+            currency="USD", amount=Decimal("0.0005808"), steps=["484 token x 1.2 USD per 1000000 = 0.0005808 USD"],
+        ),
+    ],
+    totals=[CostTotal(side="cost", currency="USD", amount=Decimal("0.000933089102"))],
+    unpriced_meters=["input_tokens"],
+    not_attributed=["fees"],
+)  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from api.examples.bills import OPERATION
 from api.examples.common import AT, END, dimension_values, rows_response, token_counts
 from api.serialization import plain, plain_rows
 from contracts.units import EpochMs, epoch_ms
+from warehouse.billing.operation_cost import CostedReceipt
 from warehouse.ledger.explained_charge import (
     AppliedFloor,
     AppliedPrice,
@@ -16,7 +18,7 @@ from warehouse.ledger.explained_charge import (
     MeasuredEnergy,
     WorkShare,
 )
-from warehouse.ledger.receipts import Receipt, ReceiptWindow
+from warehouse.ledger.receipts import ReceiptWindow
 from warehouse.periods import Period
 from warehouse.results import (
     FleetRow,
@@ -112,7 +114,8 @@ _REQUEST = RequestEnergyRow(
 )
 REQUESTS = rows_response(plain_rows([_REQUEST]), note=None)
 RECEIPT = plain(
-    Receipt(
+    CostedReceipt(
+        operation=OPERATION,
         request=_REQUEST,
         kwh=Decimal("0.000900419429"),
         kwh_facility=Decimal("0.001125524286"),

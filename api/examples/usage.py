@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from api.examples.bills import OPERATION
 from api.examples.common import AT, END, rows_response, token_counts
 from api.serialization import plain, plain_rows, to_csv
+from warehouse.billing.operation_cost import CostedSession
 from warehouse.results import (
     SessionRow,
     UsageGroup,
 )
-from warehouse.usage.sessions import CurrencyAmount, MeterTotal, Session, SessionStep
+from warehouse.usage.sessions import CurrencyAmount, MeterTotal, SessionStep
 
 _USAGE = UsageGroup(
     meter="gpu_minutes",
@@ -62,7 +64,8 @@ _STEP = SessionStep(
     meters=_CALLS,
 )
 SESSION = plain(
-    Session(
+    CostedSession(
+        operation=OPERATION,
         **{name: getattr(_STEP, name) for name in SessionStep.__dataclass_fields__ if name not in ("trace_id", "step")},
         tenant="acme",
         session_id="s-1",

@@ -13,10 +13,10 @@ from api.examples import ledger as examples
 from api.params import NAME, Cluster, CoveredPeriod, Model, RequestedFormat, RequestedPage, Tenant, Workload
 from api.response_models import RequestsResponse, documented
 from api.serialization import plain, respond_page
+from warehouse.billing.operation_cost import CostedReceipt, costed_receipt
 from warehouse.filters import Filter
 from warehouse.ledger import ledger_queries
 from warehouse.ledger.known_names import with_known_names
-from warehouse.ledger.receipts import Receipt
 from warehouse.ledger.receipts import receipt as read_receipt
 from warehouse.results import RequestEnergyRow
 
@@ -46,8 +46,9 @@ def requests(
     return respond_page(request, format_, read, page_request, RequestEnergyRow, period, note=note)
 
 
-@router.get("/receipts/{request_id:path}", responses=documented(Receipt, examples.RECEIPT, 404))
+@router.get("/receipts/{request_id:path}", responses=documented(CostedReceipt, examples.RECEIPT, 404))
 def receipt(
+    request: Request,
     reader: MoneyReader,
     request_id: Annotated[
         str, Path(min_length=1, max_length=1024, description="The request's id.", examples=["req-7f3a"])
@@ -58,6 +59,8 @@ def receipt(
     model: Model = None,
 ) -> Response:
     """One request's joules, gCO2eq and cost in each final window that it ran in, its share of the tenant's charge
-    there, and a hash of the tenant's rows of the ledger. Receipts, idle and unallocated energy sum to the ledger."""
+    there, and a hash of the tenant's rows of the ledger. Receipts, idle and unallocated energy sum to the ledger.
+    `operation` is what the request cost in all, by the price book."""
     filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model)
-    return JSONResponse(plain(read_receipt(reader, request_id, filter_)))
+    one = read_receipt(reader, request_id, filter_)
+    return JSONResponse(plain(costed_receipt(reader, one, request.app.state.settings.currency)))

@@ -13,10 +13,10 @@ from api.examples import usage as examples
 from api.params import NAME, RequestedFormat, RequestedPage, ResolvedPeriod, Tenant
 from api.response_models import SessionsResponse, documented
 from api.serialization import plain, respond_page
+from warehouse.billing.operation_cost import CostedSession, costed_session
 from warehouse.filters import Filter
 from warehouse.ledger.known_names import with_known_names
 from warehouse.results import SessionRow
-from warehouse.usage.sessions import Session
 from warehouse.usage.sessions import session as read_session
 from warehouse.usage.sessions import sessions as read_sessions
 
@@ -42,12 +42,15 @@ def sessions(
     return respond_page(request, format_, read, page_request, SessionRow, period, note=note)
 
 
-@router.get("/sessions/{session_id:path}", responses=documented(Session, examples.SESSION, 404))
+@router.get("/sessions/{session_id:path}", responses=documented(CostedSession, examples.SESSION, 404))
 def session(
+    request: Request,
     reader: MoneyReader,
     session_id: Annotated[str, Path(**NAME, examples=["s-1"])],
     tenant: Tenant = None,
 ) -> Response:
     """A session in total and by step: energy of its requests with its cost, tokens, failures, tool calls, external
-    spend by currency, and all other meters. An operator names the tenant if several have a session of this name."""
-    return JSONResponse(plain(read_session(reader, session_id, tenant)))
+    spend by currency, and all other meters. An operator names the tenant if several have a session of this name.
+    `operation` is what the session cost in all, by the price book."""
+    one = read_session(reader, session_id, tenant)
+    return JSONResponse(plain(costed_session(reader, one, request.app.state.settings.currency)))

@@ -74,6 +74,7 @@ def test_requests_are_listed_and_each_has_a_receipt(run: Run) -> None:
     only = ("--tenant", first["tenant"], "--cluster", "eu-1", "--model", first["model"])
     receipt = json.loads(run("receipt", first["request_id"], *only, "--json").stdout)
     assert receipt["request"] == first
+    assert receipt["operation"]["totals"] == [{"side": "cost", "currency": "USD", "amount": receipt["cost"]}]
     text = run("receipt", first["request_id"], *only).stdout
     assert f"{first['energy_uj']:,} uJ" in text and receipt["windows"][0]["ledger_sha256"] in text
     assert f"cost      {receipt['cost']} USD" in text
