@@ -21,7 +21,16 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from contracts.errors import BadQuery, Fenced, Unavailable
 from contracts.rows import SCHEMAS, Table, length
 from warehouse.dsn import Opener, opener
-from warehouse.error_codes import MISMATCH, NOT_ALLOWED, NOT_MIGRATED, TOO_MUCH, UNKNOWN, refusal
+from warehouse.error_codes import (
+    CHANGED,
+    CHANGED_MEANWHILE,
+    MISMATCH,
+    NOT_ALLOWED,
+    NOT_MIGRATED,
+    TOO_MUCH,
+    UNKNOWN,
+    refusal,
+)
 from warehouse.sink.arrow import arrow_table, write_arrow
 from warehouse.sink.fence import BOUND, FENCED_CODE, Fence, insert_sql, structure
 from warehouse.sql_files import Access, sql_file, with_clusters
@@ -286,6 +295,9 @@ class Warehouse:
                 raise BadQuery(
                     "query", f"(code {code})", "too slow or too large: narrow the period or group more coarsely"
                 ) from error
+            elif code == CHANGED and not writing:
+                kind = CHANGED_MEANWHILE
+                message = f"The warehouse at {self.where} was changed while it was asked: {text}"
             elif unanswered:
                 message = f"The warehouse at {self.where} does not answer: {text}"
             elif writing:

@@ -17,6 +17,9 @@ TOO_MUCH = frozenset({158, 159, 160, 241, 307, 396})
 """Errors of a question that reads too much: TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED,
 TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES."""
 
+CHANGED = 395
+"""FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: of a question, that what it was put together by has changed."""
+
 
 class Refusal(NamedTuple):
     """A kind of refusal."""
@@ -34,6 +37,7 @@ DISK_FULL = Refusal("disk_full", "Free space on the server's disk, or give it mo
 MISMATCH = Refusal("mismatch", "Tables and worker are of different versions: run `wattlog migrate`, or upgrade.", True)
 NO_TABLE = Refusal("no_table", "Run `wattlog migrate`.", True)
 NO_ACCESS = Refusal("no_access", "Check the user in the DSN, WATTLOG_WAREHOUSE_PASSWORD and its grants.", True)
+CHANGED_MEANWHILE = Refusal("changed", "Ask again.")
 UNKNOWN = Refusal("other", "Look the code up in ClickHouse's log; if it persists, report it.", True)
 
 _KINDS: tuple[tuple[Refusal, frozenset[int]], ...] = (

@@ -44,6 +44,15 @@ OF_CUT_HOURS = (
 """SQL: the condition of windows in hours that are cut."""
 
 
+def left_out(cuts: str) -> str:
+    """Return the SQL of a condition that is true, and ends the statement where there are such `cuts` after all.
+
+    A question is put together by what an earlier one found. A price or a tenant's move that is stored between the two
+    must not leave energy out. It is a subquery, which is evaluated whether or not a row is read.
+    """
+    return f"NOT (SELECT throwIf(length({cuts}) > 0, 'reference data changed while it was read'))"
+
+
 def hours_or_windows(period: Period) -> dict[str, str]:
     """Return table, time column and condition (over `t`) for a period: the hours of whole hours, else final windows."""
     return WINDOWS if cuts_an_hour(period) else HOURS
@@ -58,6 +67,8 @@ def rollup_rows(by: Sequence[str], *, with_windows: bool) -> str:
     tables = [_WHOLE_HOURS] if "hour" in by else [_WHOLE_DAYS, _OF_CUT_DAYS]
     if with_windows:
         tables.append({**WINDOWS, "only": OF_CUT_HOURS})
+    else:
+        tables[0] = {**tables[0], "only": f"{tables[0]['only']} AND {left_out('cut_hours')}"}
     no_slots = {"slot_columns": "", "slot_join": ""}
     return "\nUNION ALL\n".join(sql_file("chargeback/rollup_rows").render(table | no_slots) for table in tables)
 

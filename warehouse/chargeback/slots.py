@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.units import MS_PER_DAY, MS_PER_HOUR
-from warehouse.chargeback.rollups import DAYS, HOURS, OF_CUT_HOURS, WINDOWS, step_no
+from warehouse.chargeback.rollups import DAYS, HOURS, OF_CUT_HOURS, WINDOWS, left_out, step_no
 from warehouse.sql_files import cluster_of, sql_file
 
 MS_PER_QUARTER = MS_PER_HOUR // 4
@@ -118,4 +118,9 @@ def slot_rows(by: Sequence[str], slots: Slots, *, with_hours: bool, with_windows
         tables += [days | _PLAIN, _slotted(priced, slots.column, slots.slot_ms, slots.count, starts)]
     if with_windows:
         tables.append({**WINDOWS, "only": OF_CUT_HOURS} | _PLAIN)
+    lacks = [] if with_windows else ["cut_hours"]
+    if not with_hours:
+        lacks.append("cut_days")
+    for cuts in lacks:
+        tables[0] = {**tables[0], "only": f"{tables[0]['only']} AND {left_out(cuts)}"}
     return "\nUNION ALL\n".join(sql_file("chargeback/rollup_rows").render(table) for table in tables)

@@ -7,9 +7,11 @@ from itertools import pairwise
 
 import pytest
 
+from contracts.errors import Unavailable
 from contracts.units import MS_PER_DAY, MS_PER_HOUR, UJ_PER_KWH, epoch_ms, rfc3339
 from tests.support.ledger_rows import rows
-from warehouse.chargeback import chargeback_queries
+from warehouse.chargeback import chargeback_queries, question
+from warehouse.chargeback.rollups import Cuts
 from warehouse.client import Warehouse
 from warehouse.filters import Filter
 from warehouse.ledger.explanation import explain
@@ -190,6 +192,20 @@ def test_another_clusters_prices_leave_a_long_window_alone(warehouse: Warehouse)
     eu, us = chargeback_queries.chargeback_all(operator_reader(warehouse), DAY, ["cluster"])
     assert (us.cluster, us.cost, us.missing_prices[0].kind) == ("us", 1, "carbon")
     assert (eu.cluster, eu.cost) == ("eu", 0)
+
+
+@pytest.mark.parametrize("stale", [
+    Cuts(in_days=False, in_hours=False, in_quarters=False, groups_in_days=False),
+    Cuts(in_days=True, in_hours=True, in_quarters=False, groups_in_days=False),
+])  # fmt: skip
+def test_a_price_that_is_stored_while_a_bill_is_read_leaves_no_energy_out(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, stale: Cuts
+) -> None:
+    lay_two_hours(warehouse)
+    put_series(warehouse, "energy", QUARTER_PRICES[:2], QUARTER_MS + 10_000)
+    monkeypatch.setattr(question, "cuts_of", lambda *_: stale)
+    with pytest.raises(Unavailable, match=r"changed while it was (asked|read).*Ask again"):
+        chargeback_queries.chargeback_total(operator_reader(warehouse), DAY)
 
 
 def test_a_day_of_quarter_hours_is_divided_to_the_last_digit(warehouse: Warehouse) -> None:
