@@ -31,7 +31,7 @@ from bench.harness.fleet import BLOCK_S, HARDWARE, IDLE_MW, MS, Fleet, Totals
 from bench.harness.meter import Used
 from bench.harness.progress import show_progress
 from contracts.codec import decode
-from contracts.units import I64
+from contracts.columns import I64
 from streams.core.attribution.policy import FloorVersion, Policy
 from streams.core.decoding import LogMessage, PartitionConfig
 from streams.core.partition import Partition

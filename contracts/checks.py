@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.batch_columns import BatchColumn
+from contracts.columns import I64
 from contracts.errors import BadEvent
-from contracts.units import I64
 
 MAX_ROWS = 65_536
 """Most rows in one event."""

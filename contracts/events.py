@@ -22,7 +22,7 @@ import numpy.typing as npt
 from contracts import checks
 from contracts.batch_columns import BatchColumn, columns_of
 from contracts.checks import MAX_ENERGY_UJ, MAX_ROWS, MAX_SPAN_MS, MAX_TEXT, MAX_TIME_MS, MAX_TOKENS
-from contracts.units import I64
+from contracts.columns import I64
 
 U16 = npt.NDArray[np.uint16]
 """A column of indexes into a dictionary."""

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from contracts.columns import I64
 from contracts.dictionary_column import CompactColumn
-from contracts.units import I64
 
 LATENCIES = ("time_to_first_token", "time_per_output_token", "request_duration", "queue_duration")
 """Columns of histograms: the time from a request's start to its first token, the mean time of each further token, the

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import checks
+from contracts.columns import I64
 from contracts.errors import BadEvent
 from contracts.events import REQUEST_COLUMNS, TOKEN_COLUMNS, PowerBatch, TokenBatch
-from contracts.units import I64
 
 Index = npt.NDArray[np.intp]
 _NAMES_KEPT = 65_536

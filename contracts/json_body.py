@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from contracts import checks, topics
 from contracts.batch_columns import BatchColumn, Form
+from contracts.columns import I64
 from contracts.errors import BadEvent
 from contracts.events import (
     REQUEST_COLUMNS,
@@ -33,7 +34,6 @@ from contracts.events import (
     join_optional,
     join_texts,
 )  # fmt: skip
-from contracts.units import I64
 
 _Value = TypeVar("_Value")
 _METHODS = {m.name.lower(): m.value for m in (Method.COUNTER, Method.INTEGRATED, Method.ESTIMATED, Method.CORRECTION)}

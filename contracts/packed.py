@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from contracts import checks, topics
 from contracts.batch_columns import BatchColumn, Form
+from contracts.columns import I64
 from contracts.events import (
     REQUEST_COLUMNS,
     TOKENS,
@@ -29,7 +30,6 @@ from contracts.events import (
     join_optional,
     join_texts,
 )  # fmt: skip
-from contracts.units import I64
 
 _U16, _I64, _U8 = np.dtype("<u2"), np.dtype("<i8"), np.dtype("u1")
 _CACHE_ENTRIES, _CACHE_BYTES = 16_384, 16_384

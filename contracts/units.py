@@ -9,9 +9,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NewType
 
-import numpy as np
-import numpy.typing as npt
-
 EpochMs = NewType("EpochMs", int)
 """UTC milliseconds since 1970-01-01."""
 
@@ -23,9 +20,6 @@ MS_PER_HOUR = 3_600_000
 MS_PER_DAY = 86_400_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-I64 = npt.NDArray[np.int64]
-"""A column of 64-bit integers."""
 
 
 def kwh(energy_uj: int) -> Decimal:

@@ -15,8 +15,8 @@ from itertools import count, islice
 import numpy as np
 import numpy.typing as npt
 
+from contracts.columns import I64
 from contracts.events import Event, Method, PowerBatch, TokenBatch
-from contracts.units import I64
 from streams.placement import partition_of
 
 BLOCK_S = 64

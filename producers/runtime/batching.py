@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from contracts import topics
 from contracts.checks import FRACTION_DIGITS, WHOLE_DIGITS
+from contracts.columns import I64
 from contracts.errors import BadInput
 from contracts.events import LABELS, TOKEN_COLUMNS, USAGE_COLUMNS, TokenBatch, UsageBatch
-from contracts.units import I64
 from producers.runtime.event_sequence import heartbeat_batch
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from contracts import topics
+from contracts.columns import I64
 from contracts.events import Batch, Event
-from contracts.units import I64
 from producers.gpu.meter import add_reading
 from producers.gpu.meter_state import MeterState
 from producers.gpu.readings import EnergyInterval, GpuReading

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from contracts.columns import I64
 from contracts.topics import node_workload
-from contracts.units import I64, MS_PER_DAY, MS_PER_HOUR
+from contracts.units import MS_PER_DAY, MS_PER_HOUR
 
 F64 = npt.NDArray[np.float64]
 

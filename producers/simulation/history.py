@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.errors import BadInput
 from contracts.events import TOKENS, Method
 from contracts.rows import Table
-from contracts.units import I64, MS_PER_DAY, MS_PER_HOUR
+from contracts.units import MS_PER_DAY, MS_PER_HOUR
 from producers.simulation.fleet import (
     F64,
     FleetSpec,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from contracts.columns import I64
 from contracts.events import TokenBatch
-from contracts.units import I64
 from producers.simulation.fleet import CACHED_WHEN_HIT, F64, PREFILL_BATCH, SimulatedWorkload, lognormal_tokens
 
 STATUSES = ("ok", "error", "timeout", "cancelled")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.dictionary_column import DictionaryColumn
-from contracts.units import I64
 from streams.core.attribution.facts import Index
 from streams.core.equal_runs import run_starts
 

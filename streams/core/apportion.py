@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from contracts.units import I64
+from contracts.columns import I64
 from streams.core.equal_runs import run_starts
 
 Canonical = Callable[[npt.NDArray[np.intp]], Sequence[int]]

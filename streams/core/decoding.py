@@ -10,10 +10,10 @@ import numpy as np
 
 from contracts import codec, topics
 from contracts.codec import AnyHeaders
+from contracts.columns import I64
 from contracts.errors import BadEvent
 from contracts.events import MAX_TIME_MS, Batch, Event, PowerBatch, TokenBatch, UsageBatch
 from contracts.joined_batches import PowerColumns, TokenColumns
-from contracts.units import I64
 from streams.core.time_spread import window_pieces
 
 MAX_PIECES = 1_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from contracts.units import I64
+from contracts.columns import I64
 
 
 def run_starts(numbers: npt.NDArray[np.intp] | I64) -> npt.NDArray[np.bool_]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.histogram import LATENCIES, MAX_BUCKETS, HistogramCounts, buckets_of
 from contracts.joined_batches import TokenColumns
-from contracts.units import I64
 from streams.core.attribution.facts import AMOUNTS, COMPLETION, Index
 
 _WIDTH = len(LATENCIES) * MAX_BUCKETS

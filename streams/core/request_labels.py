@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from contracts.columns import I64
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
 from contracts.events import LABELS
 from contracts.joined_batches import TokenColumns
-from contracts.units import I64
 
 
 class TextColumn(CompactColumn[str]):

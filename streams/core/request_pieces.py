@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from contracts.columns import I64
 from contracts.dictionary_column import CompactColumn, DictionaryColumn
 from contracts.events import LABELS, TOKEN_COLUMNS, TOKENS, signed
 from contracts.joined_batches import TokenColumns
 from contracts.rows import KEYS, Table, length
-from contracts.units import I64
 from streams.core.attribution.attribute import Attribution, attribute_requests
 from streams.core.attribution.facts import (
     AMOUNTS,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.dictionary_column import DictionaryColumn
 from contracts.histogram import LATENCIES, HistogramCounts
 from contracts.rows import KEYS, SCHEMAS, Column, Table, concat, conform, keys, length, tombstones
-from contracts.units import I64
 from streams.core import row_versions
 from streams.core.attribution.attribute import attribute
 from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Tokens, products_of

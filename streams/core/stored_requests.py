@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
 from contracts.rows import Column, Table
-from contracts.units import I64
 from streams.core.attribution.attribute import Attribution
 from streams.core.attribution.facts import Facts, Index, Product, products_of
 

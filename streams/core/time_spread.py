@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from contracts.units import I64
+from contracts.columns import I64
 from streams.core.equal_runs import run_ends
 
 

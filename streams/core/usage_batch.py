@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from contracts import codec, topics
 from contracts.codec import AnyHeaders
+from contracts.columns import I64
 from contracts.errors import BadEvent
 from contracts.events import USAGE_COLUMNS, Event, UsageBatch
 from contracts.rows import USAGE, Table
-from contracts.units import I64
 
 STORED, TAKEN_BACK = 1, 2
 """Row versions: a deleted copy stays deleted, in whatever order the write and the deletion arrive."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.dictionary_column import DictionaryColumn
 from contracts.histogram import HistogramCounts
 from contracts.rows import Table
-from contracts.units import I64
 from streams.core.attribution.facts import AMOUNTS, Energy, Facts, Index, Product, Subject, Tokens, product_columns
 from streams.core.attribution.grouping import rank
 from streams.core.request_pieces import ClosedRequests, request_rows

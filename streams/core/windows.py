@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
 from contracts.events import DIMENSIONS, TOKENS, Event, Method, signed
 from contracts.histogram import HistogramCounts
 from contracts.joined_batches import PowerColumns, TokenColumns
-from contracts.units import I64
 from streams.core.accumulators import WindowAccumulators, by_window
 from streams.core.attribution.facts import AMOUNTS, NO_PRODUCT, Index, Product, Subject
 from streams.core.latencies import WindowLatencies, latencies_of

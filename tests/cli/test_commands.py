@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -51,3 +53,23 @@ def test_no_command_knows_a_source_by_name() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert node.value not in names, f"{path.name}:{node.lineno}"
+
+
+HEAVY = {
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "statsmodels",
+    "chdb",
+    "clickhouse_connect",
+    "fastapi",
+    "faust",
+    "confluent_kafka",
+}
+"""Packages that take longer to import than a page of help takes to print."""
+
+
+def test_help_imports_no_heavy_package() -> None:
+    code = "import sys, cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(process.stdout.split())

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from contracts import codec
+from contracts.columns import I64
 from contracts.events import Event
 from contracts.histogram import LATENCIES, MAX_BUCKETS, HistogramCounts, buckets_of
 from contracts.rows import Table, conform
-from contracts.units import I64, MS_PER_HOUR, epoch_ms
+from contracts.units import MS_PER_HOUR, epoch_ms
 from producers.runtime.batching import UsageRow, usage_batch
 from streams.core import usage_batch as core
 from streams.core.attribution.attribute import attribute

@@ -37,10 +37,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.errors import BadInput
 from contracts.events import MAX_SPAN_MS, Event, Method
 from contracts.topics import check_name
-from contracts.units import I64, counted, rfc3339
+from contracts.units import counted, rfc3339
 from producers.recordings import base
 from producers.recordings.base import BadRow, PowerRow, Recording, Row, TokenRow, bad_row, key_ms
 from producers.recordings.batches import events_of

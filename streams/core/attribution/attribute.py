@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from contracts.columns import I64
 from contracts.rows import Table
-from contracts.units import I64
 from streams.core.apportion import apportion_each
 from streams.core.attribution.facts import COMPUTED_M, REQUEST_MS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, expand

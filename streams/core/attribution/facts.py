@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from contracts.columns import I64
 from contracts.dictionary_column import DictionaryColumn
 from contracts.events import DIMENSIONS, TOKENS
 from contracts.histogram import HistogramCounts
 from contracts.rows import Table
-from contracts.units import I64
 
 Index = npt.NDArray[np.intp]
 Subject = tuple[str, str]

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from contracts.units import I64
+from contracts.columns import I64
 from streams.core.attribution.facts import Facts, Index
 
 

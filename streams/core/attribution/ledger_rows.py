@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts import topics
+from contracts.columns import I64
 from contracts.dictionary_column import DictionaryColumn
 from contracts.errors import LedgerError
 from contracts.events import TOKENS, Method
 from contracts.histogram import HistogramCounts
 from contracts.rows import Table
-from contracts.units import I64
 from streams.core.attribution.facts import (
     AMOUNTS,
     FAILURES,

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from contracts import topics
 from contracts.boundary import Boundary, part_of
+from contracts.columns import I64
 from contracts.histogram import HistogramCounts
 from contracts.rows import REQUEST_SECOND_MILLI, REQUEST_TIME_VERSION
-from contracts.units import I64
 from streams.core.apportion import apportion, apportion_each
 from streams.core.attribution.facts import AMOUNTS, COMPUTED_M, REQUEST_MS, Facts, Index
 from streams.core.attribution.grouping import GroupKeys, distinct, expand, look_up, rank
