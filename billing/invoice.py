@@ -22,6 +22,8 @@ class Proof:
     actor: str
     lines_sha256: str
     audit_head: str
+    simulated_clusters: frozenset[str] = frozenset()
+    """Clusters whose energy is simulated: an invoice with a line of one says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,9 @@ def _section(invoice: Invoice, proof: Proof) -> str:
         ""
         if proof.state == "closed"
         else f'<p class="state">{escape(proof.state)}: not closed, and may still change</p>',
+        '<p class="state">SIMULATED: energy of this invoice was simulated, not measured</p>'
+        if any(line.place.cluster in proof.simulated_clusters for line in invoice.lines)
+        else "",
         "<h2>Lines</h2>" + _table(own, invoice),
         "<h2>Corrections of closed periods</h2>" + _table(mending, invoice) if mending else "",
         f'<table><tfoot><tr><td>Total</td><td class="n">{plain_decimal(invoice.total)} {escape(invoice.currency)}</td>'

@@ -79,7 +79,7 @@ def bill(
             rows = [{**line_record(item), "steps": "; ".join(item.steps)} for item in lines]
             print_csv(rows, list(line_record(result.lines[0])) if result.lines else ["line_id"])
         elif chosen is BillFormat.HTML:
-            _print_html(result, lines)
+            _print_html(reader, result, lines)
         else:
             _print(result, lines)
         _notes(result)
@@ -113,8 +113,9 @@ def _document(result: PeriodBill, lines: list[LineItem]) -> dict[str, Any]:
     }
 
 
-def _print_html(result: PeriodBill, lines: list[LineItem]) -> None:
+def _print_html(reader: LedgerReader, result: PeriodBill, lines: list[LineItem]) -> None:
     from billing.invoice import Proof, invoices, invoices_html
+    from warehouse.billing.exported_bills import simulated_clusters
 
     step = result.step
     proof = Proof(
@@ -123,6 +124,7 @@ def _print_html(result: PeriodBill, lines: list[LineItem]) -> None:
         actor="" if step is None else step.actor,
         lines_sha256="" if step is None else step.lines_sha256,
         audit_head="" if step is None else step.audit_head,
+        simulated_clusters=simulated_clusters(reader),
     )
     record_export(len(lines))
     many = invoices(result.period, result.span.start, result.span.end, result.span.time_zone, lines)

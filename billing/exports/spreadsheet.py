@@ -34,6 +34,7 @@ def _facts(bill: BillExport) -> Iterator[dict[str, Any]]:
         "closed": "" if proof.closed_at_ms is None else f"{rfc3339(proof.closed_at_ms)} by {proof.actor}",
         "SHA-256 of all lines of the period": proof.lines_sha256,
         "audit log at the closing": proof.audit_head,
+        "SIMULATED energy of": ", ".join(sorted(proof.simulated_clusters)) or "no cluster",
         "lines": bill.summary.lines,
         "lines of unknown amount": bill.summary.open_lines,
         "digits": EXACT_NOTE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from billing.bills import round_charges
@@ -61,6 +62,14 @@ def test_a_closed_invoice_has_its_hashes_and_a_draft_says_that_it_is_one() -> No
     assert "cd" * 32 in html(lines)
     draft = html(lines, Proof(state="provisional", closed_at_ms=None, actor="", lines_sha256="", audit_head=""))
     assert "provisional: not closed, and may still change" in draft
+
+
+def test_simulated_energy_is_marked_on_the_invoices_that_have_it() -> None:
+    lines = billed(book(), energy=(electricity("5"), electricity("5", BETA._replace(cluster="lab")))).lines
+    proof = replace(CLOSED, simulated_clusters=frozenset({"lab"}))
+    acme, beta = html(lines, proof).split("</section>")[:2]
+    assert "SIMULATED" not in acme
+    assert "SIMULATED" in beta
 
 
 def test_the_hash_of_lines_changes_with_each_of_their_values() -> None:

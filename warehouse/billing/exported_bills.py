@@ -17,6 +17,7 @@ from warehouse.billing.periods import closed_periods, list_steps
 from warehouse.billing.price_books import book_of
 from warehouse.periods import Period
 from warehouse.reader import LedgerReader
+from warehouse.reference_data.clusters import list_clusters
 
 
 def bill_export(
@@ -68,9 +69,15 @@ def bill_export(
             actor="" if step is None else step.actor,
             lines_sha256="" if step is None else step.lines_sha256,
             audit_head="" if step is None else step.audit_head,
+            simulated_clusters=simulated_clusters(reader),
         ),
         time_zone=span.time_zone,
     )
+
+
+def simulated_clusters(reader: LedgerReader) -> frozenset[str]:
+    """Return the clusters whose energy is simulated."""
+    return frozenset(cluster.cluster for cluster in list_clusters(reader) if cluster.simulated)
 
 
 def closed_exports(
