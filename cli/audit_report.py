@@ -175,6 +175,14 @@ def _completeness(out: Console, audit: Audit, style: str) -> None:
             lambda g: f"{g.source} epoch {g.epoch} on {g.topic}: {g.received:,} of {g.expected:,} received, "
             f"{g.missing:,} missing, {g.duplicates:,} duplicates; last {rfc3339(g.last_event)}",
         )  # fmt: skip
+    if audit.contested_messages:
+        messages = counted(audit.contested_messages, "message", "is a dead letter", "are dead letters")
+        out.print(f"[red]{messages}: another had the number[/red]", soft_wrap=True)
+        _print_list(
+            out, "red", audit.contested_runs, audit.contested,
+            lambda c: f"{c.source} epoch {c.epoch} on {c.topic}: {counted(c.messages, 'message')} with numbers "
+            f"{c.first_seq} to {c.last_seq}, of {rfc3339(c.first_event)} to {rfc3339(c.last_event)}",
+        )  # fmt: skip
     if audit.silent_producers:
         out.print(f"[{style}]{counted(audit.silent_producers, 'producer')} fell silent[/{style}]", soft_wrap=True)
         _print_list(

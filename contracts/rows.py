@@ -99,8 +99,11 @@ MARKS: dict[str, Kind] = {
 SOURCES: dict[str, Kind] = {
     "log_id": "text", "log_partition": "u16", "topic": "text", "source": "text", "epoch": "u64", "version": "u64",
     "received": "u64", "last_seq": "u64", "duplicates": "u64", "last_event": "ms",
+    "contested": "u64", "contested_first_seq": "u64", "contested_last_seq": "u64", "contested_first": "ms",
+    "contested_last": "ms",
 }  # fmt: skip
-"""Events received from each run of a producer: the log lost `last_seq + 1 - received` of them."""
+"""Events received from each run of a producer: the log lost `last_seq + 1 - received` of them. `contested` messages had
+numbers that others had taken; their numbers and event times lie between these."""
 
 # Position of a row of usage on the log. No two rows share one, and a row that is read again has the same one.
 _PLACE: dict[str, Kind] = {"log_id": "text", "log_partition": "u16", "log_offset": "i64", "log_row": "u32"}

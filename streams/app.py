@@ -19,9 +19,10 @@ import faust.auth
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from contracts import topics
+from contracts.codec import Headers
 from contracts.errors import Unavailable
 from contracts.settings import Settings
-from streams import dead_letters, kafka_admin, transport
+from streams import claim_notices, dead_letters, kafka_admin, transport
 from streams.consumer_group import MAX_POLL_S, STOP_WAIT_S, heartbeat_ms
 from streams.core.attribution.policy import Policy
 from streams.core.decoding import RejectedMessage
@@ -105,6 +106,10 @@ class FaustWorker:
             task = asyncio.create_task(loop)
             task.add_done_callback(self._on_end)
             self._tasks.append(task)
+        self._tasks.append(asyncio.create_task(claim_notices.publish_forever(self.stream_worker, self._send_notice)))
+
+    async def _send_notice(self, key: bytes, headers: Headers, value: bytes) -> None:
+        await self.app.producer.send_and_wait(topics.ALERTS, key, value, None, None, headers)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -181,7 +186,7 @@ def _app(settings: Settings, datadir: Path) -> faust.App:
         broker_request_timeout=max(REQUEST_WAIT_S, session_s),  # Faust refuses a shorter one.
         broker_rebalance_timeout=max(REBALANCE_WAIT_S, session_s),
         broker_heartbeat_interval=heartbeat_ms(settings) / 1000,
-        producer_max_request_size=dead_letters.MAX_BYTES,  # It sends nothing but dead letters.
+        producer_max_request_size=dead_letters.MAX_BYTES,  # Dead letters are the largest that it sends.
     )
 
 

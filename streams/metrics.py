@@ -14,6 +14,9 @@ OLD_RESTATED = Counter(
 DEAD_LETTERS = Counter(
     "wattlog_stream_dead_letters", "Messages put on the dead-letter topic, by the field at fault.", ["field"]
 )
+NUMBERS_TAKEN = Counter(
+    "wattlog_stream_numbers_taken", "Notices of runs of producers whose numbers more than one message claims."
+)
 STORE_RETRIES = Counter(
     "wattlog_stream_store_retries",
     "Calls that the warehouse refused and that were retried, by reason (warehouse/error_codes.py).",

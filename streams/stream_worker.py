@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from typing import NamedTuple
 
 from contracts import topics
+from contracts.number_claims import NumberClaim
 from contracts.settings import Settings
 from streams import dead_letters, metrics
 from streams.assignment import Assignment, new_takeover_name
@@ -244,6 +245,11 @@ class StreamWorker:
     def _count_rejected(self, message: RejectedMessage) -> None:
         self.rejected += 1
         dead_letters.count_published(message.error)
+
+    def take_claims(self) -> list[NumberClaim]:
+        """Return numbers of sources that more than one message claims, for notices to their producers."""
+        now_ms = self._clock()
+        return [claim for partition in self._assignment.partitions() for claim in partition.claims.take(now_ms)]
 
     # -- store --------------------------------------------------------------------------------------------------------
 

@@ -219,6 +219,7 @@ class Agent:
         At the `end`, all that is known of the holders of GPUs is recorded too.
         """
         self._outbox.pump()
+        self._outbox.heed_claims(self._events.numbers, self._clock.wall_ms())
         drained: list[tuple[Backlog, list[EnergyInterval]]] = []
         rows: dict[Binding, list[EnergyInterval]] = {}
         in_use = set(self._shares.values())

@@ -16,7 +16,9 @@ from typing import Protocol
 from contracts import codec, topics
 from contracts.errors import Unavailable
 from contracts.events import Event
+from producers.runtime.claim_watch import ClaimWatch
 from producers.runtime.clock import Clock
+from producers.runtime.event_sequence import Sequencer
 from producers.runtime.publisher import OnDelivery
 from producers.runtime.rare_log import RareLog
 from producers.runtime.spool import Outgoing, Spool, SpoolFull
@@ -85,9 +87,10 @@ class Delivery:
     def __init__(
         self, spool: Spool, broker: Broker, *, max_in_flight: int = MAX_IN_FLIGHT,
         on_acknowledged: Callable[[int], None] = lambda _: None, clock: Clock | None = None, pause_ms: int = 0,
+        claims: ClaimWatch | None = None,
     ) -> None:  # fmt: skip
         self._spool, self._broker, self._max_in_flight = spool, broker, max_in_flight
-        self._clock, self._pause_ms = clock, pause_ms
+        self._clock, self._pause_ms, self._claims = clock, pause_ms, claims
         self._on_acknowledged = on_acknowledged
         self._topics = {topic: _TopicProgress() for topic in spool.topics()}
         self._acknowledged: list[int] = []
@@ -129,6 +132,14 @@ class Delivery:
         for message in messages:
             self._topics.setdefault(message.topic, _TopicProgress())
         return numbers
+
+    def heed_claims(self, numbers: Sequencer, now_ms: int) -> None:
+        """Begin new epochs for the sources whose numbers another sender took; call it before numbering events.
+
+        Messages on disk keep their numbers: the broker may have them already.
+        """
+        if self._claims is not None:
+            self._claims.heed(numbers, now_ms)
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Serve acknowledgements for up to `timeout_s` seconds, then send messages up to the bound in flight."""

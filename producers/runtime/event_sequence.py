@@ -2,7 +2,8 @@
 
 A source is one (producer kind, cluster, node, workload) and writes to one topic, so its events are in one partition
 and a reader sees its numbers 0, 1, 2 ... without gaps: a gap means loss. An epoch is one run of a producer, named by
-its start in UTC epoch ms, so that a restart never reuses an identity.
+its start in UTC epoch ms, so that a restart never reuses an identity. A source whose numbers another sender took begins
+another epoch within the run (`producers.runtime.claim_watch`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def source_of(kind: str, cluster: str, node: str, workload: str) -> str:
 class Sequencer:
     """Numbers the events of each source from 0, without gaps, within one epoch.
 
-    `epoch` is the start of this run in UTC epoch ms. It holds one small entry per source: as many as a node has
-    workloads.
+    `epoch` is the start of this run in UTC epoch ms; sources that began another one have their own. It holds one small
+    entry per source: as many as a node has workloads.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -37,6 +38,22 @@ class Sequencer:
             raise BadInput("epoch", epoch, "give the start of this run in UTC epoch milliseconds")
         self.epoch = epoch
         self._next: dict[str, tuple[str, int]] = {}
+        self._epochs: dict[str, int] = {}
+        """Of the sources that began another epoch."""
+
+    def __contains__(self, source: str) -> bool:
+        return source in self._next
+
+    def epoch_of(self, source: str) -> int:
+        """Return the epoch of a source's next event."""
+        return self._epochs.get(source, self.epoch)
+
+    def begin_epoch(self, source: str, now_ms: int) -> int:
+        """Number a source from 0 again, in a new epoch that is returned. Events of before keep their identities."""
+        topic, _ = self._next[source]
+        self._next[source] = (topic, 0)
+        self._epochs[source] = max(now_ms, self.epoch_of(source) + 1)
+        return self._epochs[source]
 
     def next(self, source: str, topic: str) -> int:
         """Return the next number of a source.
@@ -64,7 +81,9 @@ class Sequencer:
 def event_of(numbers: Sequencer, source: str, cluster: str, workload: str, batch: Batch) -> Event:
     """Return a batch as the next event of its source."""
     seq = numbers.next(source, codec.topic_of(batch))
-    return Event(source=source, epoch=numbers.epoch, seq=seq, cluster=cluster, workload=workload, batch=batch)
+    return Event(
+        source=source, epoch=numbers.epoch_of(source), seq=seq, cluster=cluster, workload=workload, batch=batch
+    )
 
 
 def heartbeat_batch(topic: str, t_ms: int, *, node: str = "", owner: str = "") -> PowerBatch | TokenBatch:

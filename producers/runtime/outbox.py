@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from contracts.settings import Settings
+from producers.runtime.claim_watch import ClaimWatch
 from producers.runtime.delivery import Broker, Delivery
+from producers.runtime.event_sequence import Sequencer
 from producers.runtime.publisher import Publisher, kafka_config
 from producers.runtime.spool import Outgoing, Spool
 
@@ -24,6 +26,7 @@ class Outbox(Protocol):
     def failures(self) -> int: ...
     def offer(self, messages: Sequence[Outgoing], checkpoints: Mapping[str, bytes] | None = None) -> object: ...
     def pump(self, timeout_s: float = 0.0) -> None: ...
+    def heed_claims(self, numbers: Sequencer, now_ms: int) -> None: ...
 
 
 @contextmanager
@@ -32,8 +35,12 @@ def open_outbox(environment: Environment, name: str, kafka: Mapping[str, object]
 
     Raises Unavailable where another process has the spool.
     """
-    with open_spool(environment.settings, name) as spool, open_broker(environment, kafka) as broker:
-        yield spool, Delivery(spool, broker)
+    with (
+        open_spool(environment.settings, name) as spool,
+        open_broker(environment, kafka) as broker,
+        open_claim_watch(environment) as claims,
+    ):
+        yield spool, Delivery(spool, broker, claims=claims)
 
 
 def open_spool(settings: Settings, name: str) -> closing[Spool]:
@@ -48,3 +55,10 @@ def open_broker(
     if environment.broker is not None:
         return environment.broker()
     return Publisher({**kafka_config(environment.settings), **kafka}, **options)
+
+
+def open_claim_watch(environment: Environment) -> AbstractContextManager[ClaimWatch | None]:
+    """Watch for notices that numbers were taken. The process's own log has no other writers, so it needs none."""
+    if environment.broker is not None:
+        return nullcontext()
+    return ClaimWatch(kafka_config(environment.settings), environment.metrics)

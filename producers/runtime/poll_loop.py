@@ -143,6 +143,7 @@ class PollLoop:
 
         Raises Unavailable where there is no room; then nothing is stored.
         """
+        self._outbox.heed_claims(self._numbers, self._clock.wall_ms())
         events: list[Event] = []
         messages: list[Outgoing] = []
         refused: list[str] = []

@@ -23,6 +23,7 @@ from streams.core.attribution.policy import Policy
 from streams.core.checkpoint import Checkpoint
 from streams.core.decoding import LogMessage, PartitionConfig, RejectedMessage
 from streams.core.late_facts import LateFacts, LateKey
+from streams.core.number_claims import NumberClaims
 from streams.core.progress import MessagePlace, Progress
 from streams.core.stored_keys import StoredKeys, touched_hours
 from streams.core.topic_progress import PendingMessage, watermark
@@ -90,7 +91,7 @@ class Partition:
         self.windows = self._new_windows()
         self._final_before = checkpoint.final_end_ms // config.window_ms
         self.progress = Progress(checkpoint, log_id, log_partition, self._final_before, now_ms)
-        self.late_facts = LateFacts()
+        self.late_facts, self.claims = LateFacts(), NumberClaims()
         self._stored_keys = StoredKeys(config.window_ms, stored_keys or {})
         self._late_count = self._rejected_count = self._rows_count = 0
 
@@ -114,8 +115,11 @@ class Partition:
         on_time: list[int] = []
         for i, (message, pending) in enumerate(fresh):
             event = decoded.events[i]
-            if isinstance(event, Event) and (conflict := topic.number_conflict(event, message.value)):
-                event = decoded.events[i] = conflict
+            if isinstance(event, Event) and (verdict := topic.claim_number(event, message.value)) is not True:
+                self.claims.note(name, event, now_ms, compared=verdict is not False)
+                if verdict is not False:
+                    self.progress.note_contested(pending, event, decoded.event_ms[i])
+                    event = decoded.events[i] = verdict
             if isinstance(event, BadEvent):
                 self.progress.note_rejected(name, pending)
                 self._rejected_count += 1

@@ -103,6 +103,11 @@ class Progress:
         self.duplicates += 1
         return False
 
+    def note_contested(self, pending: PendingMessage, event: Event, event_ms: int) -> None:
+        """Note a message whose number was taken; it is a dead letter too."""
+        pending.run, pending.contested = (event.source, event.epoch), True
+        pending.seq, pending.event_ms = event.seq, event_ms
+
     def note_rejected(self, topic: str, pending: PendingMessage) -> None:
         """Note a message for the dead-letter topic: it blocks the checkpoint until it is published."""
         pending.unpublished = True
@@ -170,7 +175,10 @@ class Progress:
             run = seen.get(key)
             if run is None:
                 run = seen[key] = sequence.SequenceRun()
-            run.add(message.seq, message.event_ms, checkpoint.final_end_ms)
+            if message.contested:
+                run.contested = run.contested.plus(message.seq, message.event_ms)
+            else:
+                run.add(message.seq, message.event_ms, checkpoint.final_end_ms)
             self._changed[name].add(key)
 
     def _forget_sources(self) -> None:
@@ -226,5 +234,10 @@ class Progress:
             "last_seq": np.array([max(r.last_seq, 0) for r in runs], np.uint64),
             "duplicates": np.array([r.duplicates for r in runs], np.uint64),
             "last_event": np.array([r.last_event_ms for r in runs], np.int64),
+            "contested": np.array([r.contested.messages for r in runs], np.uint64),
+            "contested_first_seq": np.array([r.contested.first_seq for r in runs], np.uint64),
+            "contested_last_seq": np.array([r.contested.last_seq for r in runs], np.uint64),
+            "contested_first": np.array([r.contested.first_ms for r in runs], np.int64),
+            "contested_last": np.array([r.contested.last_ms for r in runs], np.int64),
         }
         return conform("sources", columns)

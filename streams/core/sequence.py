@@ -7,11 +7,34 @@ the few numbers `ahead` of that. A gap that stays is loss.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_AHEAD = 4096
-"""Numbers kept ahead of the first gap. Beyond it, that gap counts as lost: it stays counted, and an event that fills it
-after all is taken for a duplicate."""
+"""Numbers kept ahead of the first gap. Beyond it, that gap is given up: it stays counted as lost, and an event that
+fills it after all is a dead letter, because nobody knows any more whether it was read."""
+
+
+class ContestedNumbers(NamedTuple):
+    """Messages that are dead letters because their numbers were taken: their count, least and greatest number, and
+    event times (epoch ms) of the earliest and the latest."""
+
+    messages: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+
+    def plus(self, seq: int, event_ms: int) -> ContestedNumbers:
+        """Return these and one more message."""
+        if not self.messages:
+            return ContestedNumbers(1, seq, seq, event_ms, event_ms)
+        return ContestedNumbers(
+            self.messages + 1, min(self.first_seq, seq), max(self.last_seq, seq),
+            min(self.first_ms, event_ms), max(self.last_ms, event_ms),
+        )  # fmt: skip
+
+
+NOT_CONTESTED = ContestedNumbers()
 
 
 @dataclass(slots=True)
@@ -26,6 +49,9 @@ class SequenceRun:
     last_event_ms: int = 0
     active_ms: int = 0
     """When this run was last active: the partition's event time or its own, whichever was ahead."""
+    given_up_below: int = 0
+    """Below this, gaps were given up: a number that nobody remembers may have been read, or not."""
+    contested: ContestedNumbers = NOT_CONTESTED
 
     def __contains__(self, seq: int) -> bool:
         return seq < self.below or seq in self.ahead
@@ -54,7 +80,7 @@ class SequenceRun:
     def _keep_ahead(self, seq: int) -> None:
         self.ahead.add(seq)
         if len(self.ahead) > MAX_AHEAD:
-            self.below = min(self.ahead)
+            self.below = self.given_up_below = min(self.ahead)
         while self.below in self.ahead:
             self.ahead.remove(self.below)
             self.below += 1
@@ -66,15 +92,19 @@ class SequenceRun:
 
     def dump(self) -> list[Any]:
         """Return the run as a list for JSON; `load` reads it."""
+        seldom = [self.given_up_below, list(self.contested)] if self.given_up_below or self.contested.messages else []
         return [
             self.below, sorted(self.ahead), self.received, self.last_seq, self.duplicates, self.last_event_ms,
-            self.active_ms,
+            self.active_ms, *seldom,
         ]  # fmt: skip
 
     @classmethod
     def load(cls, raw: list[Any]) -> SequenceRun:
-        below, ahead, *counts = raw
-        return cls(below, set(ahead), *counts)
+        below, ahead, received, last_seq, duplicates, last_event_ms, active_ms, *seldom = raw
+        run = cls(below, set(ahead), received, last_seq, duplicates, last_event_ms, active_ms)
+        if seldom:
+            run.given_up_below, run.contested = seldom[0], ContestedNumbers(*seldom[1])
+        return run
 
     def copy(self) -> SequenceRun:
         return SequenceRun.load(self.dump())

@@ -32,6 +32,8 @@ class PendingMessage(msgspec.Struct, gc=False):  # A third of a dataclass's cost
     """(source, epoch) of its event; `seq` and `event_ms` are the event's number and time within that run."""
     seq: int = 0
     event_ms: int = 0
+    contested: bool = False
+    """True for a dead letter whose number was taken."""
 
 
 @dataclass(slots=True)
@@ -50,20 +52,37 @@ class TopicProgress:
     digests: dict[int, int] = field(default_factory=dict)
     """Of the last messages: a digest of their contents, by one of their source, epoch and number."""
 
-    def number_conflict(self, event: Event, value: bytes | None) -> BadEvent | None:
+    def claim_number(self, event: Event, value: bytes | None) -> BadEvent | bool:
         """Return the error for an event whose number another message of its source had; note the event otherwise.
 
-        A copy has the same contents. Other contents mean two producers under one source, or a forged one.
+        A copy has the same contents. Other contents mean two producers under one source, or a forged one. False: the
+        number was read before, and its contents are not remembered, so the event counts as a copy.
         """
         identity, digest = hash((event.source, event.epoch, event.seq)), hash(value)
-        if self.digests.setdefault(identity, digest) != digest:
+        known = self.digests.get(identity)
+        if known is None:
+            self.digests[identity] = digest
+            return self._judge_number(event)
+        if known != digest:
             return BadEvent(
                 "seq", event.seq, f"another message of {event.source}, epoch {event.epoch}, had this number: give each "
                 "producer a source and credentials of its own",
             )  # fmt: skip
+        return True
+
+    def _judge_number(self, event: Event) -> BadEvent | bool:
+        """Judge an event whose contents were not remembered."""
         if len(self.digests) > MAX_DIGESTS:
             del self.digests[next(iter(self.digests))]
-        return None
+        run = self.runs.get((event.source, event.epoch))
+        if run is None or event.seq not in run:
+            return True
+        if event.seq < run.given_up_below:
+            return BadEvent(
+                "seq", event.seq, f"numbers of {event.source}, epoch {event.epoch}, below {run.given_up_below} were "
+                "given up as lost, so this may have been read: send it under a new epoch if it was not",
+            )  # fmt: skip
+        return False
 
     def expects(self, message: LogMessage) -> bool:
         """Return False for a message that was read before. Raises LedgerError for an offset gap: messages were lost."""

@@ -17,7 +17,7 @@ from typing import Any
 from contracts import topics
 from contracts.errors import LedgerError
 from contracts.settings import Settings
-from streams import dead_letters
+from streams import claim_notices, dead_letters
 from streams.app import STALLED_MS
 from streams.consumer_group import EMBEDDED_STOP_WAIT_S
 from streams.core import usage_batch
@@ -71,6 +71,7 @@ class DiskWorker:
             self._store_usage_forever(),
             self._commit_forever(),
             self._watch(),
+            claim_notices.publish_forever(self.stream_worker),
         ]
         for loop in loops:
             task = asyncio.create_task(loop)

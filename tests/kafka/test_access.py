@@ -97,11 +97,13 @@ def test_a_user_writes_the_topics_of_its_role_and_no_other(kafka: SecuredBroker,
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_only_a_worker_reads(kafka: SecuredBroker, user: str) -> None:
+def test_a_user_reads_the_topics_of_its_role_and_only_a_worker_reads_events(kafka: SecuredBroker, user: str) -> None:
     settings = kafka.settings_of(user)
     errors = {topic: _read_error(settings, topic) for topic in topics.ALL}
     assert {topic for topic, error in errors.items() if error is None} == topics_of(user, "Read")
     assert all("Topic authorization failed" in error for error in errors.values() if error is not None)
+    if user != "wattlog-worker":
+        assert topics_of(user, "Read") <= {topics.ALERTS}
 
 
 @pytest.mark.parametrize(

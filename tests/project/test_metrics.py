@@ -14,6 +14,7 @@ from producers.bindings.metrics import BindingMetrics
 from producers.gpu import evidence
 from producers.runai import metrics as runai_metrics
 from producers.runtime import agent_metrics, poll_loop
+from producers.runtime.claim_watch import ClaimWatch
 from producers.runtime.dimension_values import dimension_values
 from producers.runtime.receiver.metrics import ReceiverMetrics as Listener
 from streams import metrics as stream_metrics
@@ -58,6 +59,7 @@ def _agent() -> set[str]:
     poll_loop.PollLoopMetrics(poll_registry)
     runai_metrics.RunAiMetrics(poll_registry)
     Listener(listener_registry)
+    ClaimWatch({}, listener_registry)
     dimension_values(Settings(), listener_registry)
     return _of(registry) | _of(poll_registry) | _of(listener_registry)
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contracts import topics
-from contracts.rows import Table, conform
+from contracts.rows import SOURCES, Table, conform
 from streams.sequence_gaps import REPORT_AFTER_MS, REPORT_MAX, SequenceGaps
 from tests.streams.driven_worker import T0, Driven
 from tests.streams.sample_log import Sent, interval, request
@@ -33,7 +33,8 @@ def sources(*runs: tuple[str, int, int], epoch: int = 1) -> Table:
         "version": 1,
         "duplicates": 0,
     }
-    return conform("sources", {**columns, **defaults, "last_event": T0})
+    contested = dict.fromkeys((name for name in SOURCES if name.startswith("contested")), 0)
+    return conform("sources", {**columns, **defaults, **contested, "last_event": T0})
 
 
 def missing(gaps: SequenceGaps) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts.boundary import Boundary, part_of
 from contracts.source_kinds import CALLS_ONLY
-from warehouse.audit.findings import GpuCoverage, GpuGap, SequenceGap, SilentProducer
+from warehouse.audit.findings import ContestedRun, GpuCoverage, GpuGap, SequenceGap, SilentProducer
 from warehouse.audit.report import Audit
 from warehouse.reader import LedgerReader
 
@@ -124,6 +124,12 @@ def check_producers(audit: Audit, reader: LedgerReader, start_ms: int, end_ms: i
             last_event=last_ms,
         )
         for minus_missing, topic, source, epoch, expected, received, duplicates, last_ms in runs["worst"]
+    ]
+    (contested,) = reader.ask("audit/contested_numbers", start_ms=start_ms, end_ms=end_ms, worst=worst)
+    audit.contested_messages, audit.contested_runs = int(contested["messages"]), contested["runs"]
+    audit.contested = [
+        ContestedRun(-int(minus), topic, source, int(epoch), int(first), int(last), first_event=begin, last_event=end)
+        for minus, topic, source, epoch, first, last, begin, end in contested["worst"]
     ]
     (silent,) = reader.ask(
         "audit/silent_producers", start_ms=start_ms, end_ms=end_ms, silent_ms=SILENT_MS, worst=worst,

@@ -42,6 +42,21 @@ class SequenceGap:
 
 
 @dataclass(frozen=True, slots=True)
+class ContestedRun:
+    """A producer's run of which `messages` are dead letters, because others had their numbers. Their numbers and event
+    times lie between these."""
+
+    messages: int
+    topic: str
+    source: str
+    epoch: int
+    first_seq: int
+    last_seq: int
+    first_event: Time
+    last_event: Time
+
+
+@dataclass(frozen=True, slots=True)
 class SilentProducer:
     """A producer without events from `last_event` to `until`, while others of its log and topic, or the period, went
     on."""

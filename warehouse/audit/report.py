@@ -7,6 +7,7 @@ from typing import Literal
 
 from contracts.boundary import Boundary
 from warehouse.audit.findings import (
+    ContestedRun,
     DoubleCount,
     EstimatedGpu,
     GpuCoverage,
@@ -136,6 +137,8 @@ class Audit:
     runs_with_gaps: int = 0
     sequence_gaps: int = 0
     duplicates: int = 0
+    contested_messages: int = 0
+    contested_runs: int = 0
     silent_producers: int = 0
     idle_senders: int = 0
     gpus: int = 0
@@ -167,6 +170,7 @@ class Audit:
     restating_windows: list[UnbalancedWindow] = field(default_factory=list)
     stray_windows: list[StrayWindow] = field(default_factory=list)
     gaps_by_producer: list[SequenceGap] = field(default_factory=list)
+    contested: list[ContestedRun] = field(default_factory=list)
     silent: list[SilentProducer] = field(default_factory=list)
     idle: list[SilentProducer] = field(default_factory=list)
     gpu_gaps: list[GpuGap] = field(default_factory=list)
@@ -209,11 +213,12 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """True if balanced, the log lost no event, and each workload was on one partition of it.
+        """True if balanced, the log lost no event, no number of a producer was taken, and each workload was on one
+        partition.
 
         Coverage does not count: a GPU may be off.
         """
-        return self.balanced and not self.sequence_gaps and not self.workloads_split
+        return self.balanced and not (self.sequence_gaps or self.contested_messages or self.workloads_split)
 
     @property
     def complete(self) -> bool:

@@ -270,6 +270,7 @@ class DeliveryQueue:
         accepted: list[PendingRequest] = []
         messages: list[Outgoing] = []
         event_numbers: list[tuple[str, int]] = []
+        outbox.heed_claims(self._numbers, self._clock.wall_ms())
         counts, sizes = Counter[str](), Counter[str]()
         """Events and bytes of the accepted requests by topic."""
         for request in requests:
@@ -288,7 +289,8 @@ class DeliveryQueue:
                 store.apply(values)
             for message in request.messages:
                 event_numbers.append((message.source, self._numbers.next(message.source, message.topic)))
-                messages.append(message.renumber(self._numbers.epoch, event_numbers[-1][1]))
+                epoch = self._numbers.epoch_of(message.source)
+                messages.append(message.renumber(epoch, event_numbers[-1][1]))
         try:
             self._memories.make_room()
             checkpoints = self._memories.changed_parts()

@@ -21,7 +21,7 @@ from contracts.host_port import host_port
 from producers.api import Environment, Listener
 from producers.runtime.delivery import Broker, Delivery
 from producers.runtime.metrics_server import serve_metrics
-from producers.runtime.outbox import open_broker, open_spool
+from producers.runtime.outbox import open_broker, open_claim_watch, open_spool
 from producers.runtime.publisher import OnDelivery
 from producers.runtime.rare_log import RareLog
 from producers.runtime.receiver.delivery_queue import AFTER_REFUSAL_MS, DeliveryQueue
@@ -138,11 +138,12 @@ def _sending(
     with (
         open_spool(environment.settings, name) as spool,
         open_broker(environment, {**_LOW_LATENCY, **kafka}, block_s=_BLOCK_S) as publisher,
+        open_claim_watch(environment) as claims,
     ):
         memories.load(spool.checkpoints())
         delivery = Delivery(
             spool, _FailureWatch(publisher, delivery_queue), on_acknowledged=delivery_queue.acknowledge,
-            clock=environment.clock, pause_ms=AFTER_REFUSAL_MS,
+            clock=environment.clock, pause_ms=AFTER_REFUSAL_MS, claims=claims,
         )  # fmt: skip
         delivery_queue.start(delivery)
         try:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from contracts.dictionary_column import DictionaryColumn
-from contracts.rows import concat, conform
+from contracts.rows import SOURCES, concat, conform
 from streams.core.request_labels import TextColumn
 
 IDS = ["r-1", "", "größer", "r-1"]
@@ -36,9 +36,7 @@ def test_arrow_accepts_labels_without_conversion() -> None:
     "other", [["x"], DictionaryColumn.of(["x"]), TextColumn.of(["x"])], ids=["listed", "coded", "the same"]
 )
 def test_labels_of_all_kinds_of_texts_are_joined(other) -> None:
-    columns = dict.fromkeys(
-        ("log_partition", "epoch", "version", "received", "last_seq", "duplicates", "last_event"), 0
-    )
+    columns = dict.fromkeys((name for name, kind in SOURCES.items() if kind != "text"), 0)
     first, second = (
         conform(
             "sources", {**columns, "log_id": "log", "topic": DictionaryColumn.constant("t", len(ids)), "source": ids}

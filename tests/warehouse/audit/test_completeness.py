@@ -36,6 +36,25 @@ def covers(warehouse: Warehouse, windows: dict[int, int], start: int = HOUR, **v
 # ---- producers ----
 
 
+def test_runs_whose_numbers_were_taken_are_named_with_numbers_and_times_and_are_not_ok(warehouse: Warehouse) -> None:
+    contested = {"contested": 3, "contested_first_seq": 4, "contested_last_seq": 9, "contested_first": HOUR}
+    store_runs(
+        warehouse,
+        {"source": "n1"},
+        {"source": "n2", **contested, "contested_last": HOUR + HOUR_MS},
+        {"source": "n3", **contested, "contested": 5, "contested_last": HOUR + 1},
+    )
+    report = audit(operator_reader(warehouse))
+    assert (report.contested_messages, report.contested_runs, report.sequence_gaps) == (8, 2, 0)
+    assert [(c.source, c.messages, c.first_seq, c.last_seq) for c in report.contested] == [
+        ("n3", 5, 4, 9), ("n2", 3, 4, 9),
+    ]  # fmt: skip
+    assert (report.contested[1].first_event, report.contested[1].last_event) == (HOUR, HOUR + HOUR_MS)
+    assert not report.ok
+    earlier = audit(operator_reader(warehouse), Period(HOUR - HOUR_MS, HOUR))
+    assert (earlier.contested_messages, earlier.contested) == (0, [])
+
+
 def test_runs_with_gaps_are_named_worst_first_with_expected_and_received_numbers(warehouse: Warehouse) -> None:
     store_runs(
         warehouse,
