@@ -6,6 +6,7 @@ import pytest
 
 from cli import audit_report
 from warehouse.audit.findings import (
+    ContestedRun,
     GpuCoverage,
     GpuGap,
     SameCalls,
@@ -44,6 +45,7 @@ GAP = SequenceGap(
         (Audit(day_residual_counts=1), 1, 1),
         (Audit(strays=1), 1, 1),
         (Audit(sequence_gaps=1), 3, 3),
+        (Audit(contested_messages=1, contested_runs=1), 3, 3),
         (Audit(workloads_split=1, split_workloads=[SplitWorkload(2, "c", "w", [1, 3])]), 3, 3),
         (Audit(residual_uj=1, sequence_gaps=1), 1, 1),
         (Audit(uncovered_ms=1), 0, 3),
@@ -123,6 +125,16 @@ def test_missing_data_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "eu/n1/GPU-1: 90.00 % covered, 1 s missing" in out
     assert "and 1 more" in out
     assert "1 min 5 s from 2024-01-01T00:00:00.000Z to 2024-01-01T00:01:05.000Z" in out
+
+
+def test_numbers_that_were_taken_are_named_with_their_times(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ContestedRun(5, "wattlog.tokens.v1", "http://c/n/w", 7, 3, 62, T0, T0 + 600_000)
+    out = printed(capsys, Audit(contested_messages=5, contested_runs=1, contested=[run]))
+    assert "5 messages are dead letters: another had the number" in out
+    assert (
+        "http://c/n/w epoch 7 on wattlog.tokens.v1: 5 messages with numbers 3 to 62, of 2024-01-01T00:00:00.000Z to "
+        "2024-01-01T00:10:00.000Z"
+    ) in out
 
 
 def test_senders_without_calls_are_listed_and_are_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
