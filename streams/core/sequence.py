@@ -100,8 +100,9 @@ class SequenceRun:
 
     @classmethod
     def load(cls, raw: list[Any]) -> SequenceRun:
-        below, ahead, received, last_seq, duplicates, last_event_ms, active_ms, *seldom = raw
-        run = cls(below, set(ahead), received, last_seq, duplicates, last_event_ms, active_ms)
+        below, ahead, *counts = raw
+        counts, seldom = counts[:5], counts[5:]
+        run = cls(below, set(ahead), *counts)
         if seldom:
             run.given_up_below, run.contested = seldom[0], ContestedNumbers(*seldom[1])
         return run

@@ -128,7 +128,10 @@ def test_missing_data_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_numbers_that_were_taken_are_named_with_their_times(capsys: pytest.CaptureFixture[str]) -> None:
-    run = ContestedRun(5, "wattlog.tokens.v1", "http://c/n/w", 7, 3, 62, T0, T0 + 600_000)
+    run = ContestedRun(
+        messages=5, topic="wattlog.tokens.v1", source="http://c/n/w", epoch=7, first_seq=3, last_seq=62,
+        first_event=T0, last_event=T0 + 600_000,
+    )  # fmt: skip
     out = printed(capsys, Audit(contested_messages=5, contested_runs=1, contested=[run]))
     assert "5 messages are dead letters: another had the number" in out
     assert (

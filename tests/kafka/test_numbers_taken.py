@@ -60,7 +60,12 @@ class Gateway:
 
 
 def call(tenant: str, t_ms: int, n: int) -> TokenBatch:
-    return tokens([Request("c", "w", tenant, "m", f"{tenant}-{n}", t_ms - 500, t_ms - 400, t_ms, 0, 0, 1)])
+    return tokens([
+        Request(
+            cluster="c", workload="w", tenant=tenant, model="m", request_id=f"{tenant}-{n}", start=t_ms - 500,
+            first=t_ms - 400, end=t_ms, prompt=0, cached=0, completion=1,
+        )
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize(

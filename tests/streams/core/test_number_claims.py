@@ -26,7 +26,25 @@ SOURCE = "nvml://c/n/w"
 
 def event(seq: int, *, epoch: int = 7, energy_uj: int = 1, source: str = SOURCE) -> Event:
     return Event(
-        source, epoch, seq, "c", "w", power([Interval("c", "w", "n", "g0", "H100", T0, T0 + 10_000, energy_uj)])
+        source,
+        epoch,
+        seq,
+        "c",
+        "w",
+        power(
+            [
+                Interval(
+                    cluster="c",
+                    workload="w",
+                    node="n",
+                    gpu="g0",
+                    hardware="H100",
+                    t0=T0,
+                    t1=T0 + 10_000,
+                    energy_uj=energy_uj,
+                )
+            ]
+        ),
     )
 
 
@@ -159,4 +177,6 @@ def test_a_run_is_read_as_it_was_dumped(contested, given_up_below):
 
 
 def test_a_run_of_a_checkpoint_of_before_is_read():
-    assert SequenceRun.load([3, [5], 4, 5, 1, 9, 9]) == SequenceRun(3, {5}, 4, 5, 1, 9, 9)
+    assert SequenceRun.load([3, [5], 4, 5, 1, 9, 8]) == SequenceRun(
+        below=3, ahead={5}, received=4, last_seq=5, duplicates=1, last_event_ms=9, active_ms=8
+    )
