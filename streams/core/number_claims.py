@@ -12,7 +12,7 @@ from contracts.number_claims import NumberClaim
 EVERY_MS = 60_000
 """Time between two notices of one run of a source: a producer looks for them as often."""
 MAX_RUNS = 1_000
-"""Runs of sources of which notices are remembered; those of further runs wait until others are forgotten."""
+"""Runs of sources whose notices are due or remembered, each. Further ones get theirs with a later message."""
 
 _Run = tuple[str, str, int]
 """(topic, source, epoch)."""
@@ -28,7 +28,7 @@ class NumberClaims:
     def note(self, topic: str, event: Event, now_ms: int, *, compared: bool) -> None:
         """Note that the number of an event is taken. The first of a run since its last notice is kept."""
         run = topic, event.source, event.epoch
-        if run in self._due or (run not in self._published_ms and len(self._due) >= MAX_RUNS):
+        if run in self._due or len(self._due) >= MAX_RUNS:
             return
         self._due[run] = NumberClaim(topic, event.source, event.epoch, event.seq, now_ms, compared)
 
