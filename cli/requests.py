@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,10 @@ from cli.options import (
 )
 from cli.tables import Column, integer, print_rows, text_column
 
+if TYPE_CHECKING:
+    from warehouse.reader import LedgerReader
+    from warehouse.results import RequestEnergyRow
+
 _COLUMNS = (
     text_column("t_end", "ended"),
     text_column("tenant", "tenant"),
@@ -44,6 +48,7 @@ _COLUMNS = (
     Column("energy_uj", "energy J", lambda uj: f"{uj / 1e6:,.3f}"),
     Column("joules_per_token", "J/token", lambda joules: f"{joules:.3f}"),
 )
+_COST = (Column("cost", "cost", str), text_column("currency", ""))
 
 
 def requests(
@@ -56,6 +61,7 @@ def requests(
     workload: Annotated[str | None, typer.Option(help="Only this workload.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     session_id: Annotated[str | None, typer.Option("--session", help="Only this session.")] = None,
+    cost: Annotated[bool, typer.Option("--cost", help="Add what each request cost in all, by the price book.")] = False,
     limit: Limit = None,
     format_: FormatOption = Format.TABLE,
     as_json: Json = False,
@@ -77,24 +83,34 @@ def requests(
         chosen = output_format(format_, as_json)
         filter_ = Filter(tenant=tenant, cluster=cluster, workload=workload, model=model, session_id=session_id)
         read = partial(ledger_queries.requests, reader, resolved, filter_)
+        flat = partial(_with_costs, reader, settings.currency) if cost else plain_rows
+        fields = [*RequestEnergyRow.__dataclass_fields__, *(["cost", "currency"] if cost else [])]
         note_requests_not_stored(settings)
         if is_whole(chosen, limit):
-            print_whole_csv(read, plain_rows, RequestEnergyRow.__dataclass_fields__)
+            print_whole_csv(read, flat, fields)
             return
         page = read_rows(read, chosen, limit)
         simulated = any(row.simulated for row in page.rows)
-        rows = plain_rows(page.rows)
+        rows = flat(page.rows)
         print_rows(
             chosen,
             [_table_row(row) for row in rows] if chosen is Format.TABLE else rows,
             title=f"Requests, {resolved}",
-            columns=_COLUMNS,
-            csv_columns=RequestEnergyRow.__dataclass_fields__,
+            columns=(*_COLUMNS, *_COST) if cost else _COLUMNS,
+            csv_columns=fields,
             simulated=simulated,
             envelope={"period": plain(resolved), "simulated": simulated},
             next_=page.next,
         )
         note_more_rows(page)
+
+
+def _with_costs(reader: LedgerReader, currency: str, rows: list[RequestEnergyRow]) -> list[dict[str, Any]]:
+    from api.serialization import plain, plain_rows
+    from warehouse.billing.request_costs import request_costs
+
+    costs = request_costs(reader, rows, currency)
+    return [row | plain(cost) for row, cost in zip(plain_rows(rows), costs, strict=True)]
 
 
 def _table_row(row: dict[str, Any]) -> dict[str, Any]:

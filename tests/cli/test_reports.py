@@ -80,6 +80,8 @@ def test_requests_are_listed_and_each_has_a_receipt(run: Run) -> None:
     assert f"cost      {receipt['cost']} USD" in text
     table = run("requests", "--period", "2026-10-31", "--cluster", "eu-1").stdout
     assert first["request_id"] in table and "J/token" in table
+    costed = run("requests", "--period", "2026-10-31", "--cluster", "eu-1", "--cost", "--format", "csv").stdout
+    assert next(csv.DictReader(io.StringIO(costed)))["cost"] == receipt["cost"]
 
 
 def test_an_unknown_receipt_says_where_ids_are(run: Run) -> None:

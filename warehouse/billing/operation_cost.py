@@ -87,57 +87,61 @@ class CostedSession(Session):
 def costed_receipt(reader: LedgerReader, receipt: Receipt, currency: str) -> CostedReceipt:
     """Return a receipt with its total cost. `currency` is used where no price book is stored. Raises BadInput."""
     request = receipt.request
-    book = _book(reader, currency)
-    times = _times(book, receipt.windows[0].window_start, receipt.windows[-1].window_end)
+    book = price_book(reader, currency)
+    times = times_of(book, receipt.windows[0].window_start, receipt.windows[-1].window_end)
     subject = Filter(request.tenant, request.cluster, request.workload, request.model)
-    rows = _rows(reader, "billing/request_quantities", subject, times, request_id=request.request_id, traces=[])
+    rows = quantity_rows(reader, "billing/request_quantities", subject, times, request_id=request.request_id, traces=[])
     electricity = _electricity(receipt, receipt.kwh_facility, bool(request.energy_uj))
-    operation = _operation(book, times, electricity, rows, [], has_energy=request.energy_uj > 0)
-    return CostedReceipt(**_fields(receipt), operation=operation)
+    cost = operation(book, times, electricity, rows, [], has_energy=request.energy_uj > 0)
+    return CostedReceipt(**_fields(receipt), operation=cost)
 
 
 def costed_session(reader: LedgerReader, session: Session, currency: str) -> CostedSession:
     """Return a session with its total cost, that of its usage and external spend included, as `costed_receipt` does."""
-    book = _book(reader, currency)
-    times = _times(book, session.first, session.last + 1)
+    book = price_book(reader, currency)
+    times = times_of(book, session.first, session.last + 1)
     traces = sorted({step.trace_id for step in session.steps if step.trace_id})
     subject = Filter(tenant=session.tenant, session_id=session.session_id)
-    rows = _rows(reader, "billing/request_quantities", subject, times, request_id="", traces=traces)
-    usage = _rows(reader, "billing/session_quantities", subject, times, traces=traces, beside=sorted(COMPARISON_METERS))
+    rows = quantity_rows(reader, "billing/request_quantities", subject, times, request_id="", traces=traces)
+    usage = quantity_rows(
+        reader, "billing/session_quantities", subject, times, traces=traces, beside=sorted(COMPARISON_METERS)
+    )
+    if max(len(rows), len(usage)) > MAX_ROWS:
+        raise BadQuery("session_id", session.session_id, f"more than {MAX_ROWS} places and prices in one session")
     metered = [
         MeteredQuantity(row["meter"], row["unit"], Decimal(row["quantity"]), _place(row), row["number"])
         for row in usage
     ]
     electricity = _electricity(session, None, bool(session.requests))
-    operation = _operation(book, times, electricity, rows, metered, has_energy=session.energy_uj > 0)
-    return CostedSession(**_fields(session), operation=operation)
+    cost = operation(book, times, electricity, rows, metered, has_energy=session.energy_uj > 0)
+    return CostedSession(**_fields(session), operation=cost)
 
 
 def _fields(value: Receipt | Session) -> dict[str, Any]:
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
 
-def _book(reader: LedgerReader, currency: str) -> PriceBook:
+def price_book(reader: LedgerReader, currency: str) -> PriceBook:
+    """Return the price book of today; without one, an empty one in this currency."""
     stored = book_of(reader)
     return PriceBook(currency=currency) if stored is None else stored.parse()
 
 
-def _times(book: PriceBook, start_ms: int, end_ms: int) -> Segments:
+def times_of(book: PriceBook, start_ms: int, end_ms: int) -> Segments:
     """Return the segments of some time, from a full quarter of an hour before a window that it begins in."""
     return segments(book, (start_ms - MS_PER_HOUR) // QUARTER_MS * QUARTER_MS, end_ms)
 
 
-def _rows(
-    reader: LedgerReader, name: str, subject: Filter, times: Segments, *, traces: list[str], **params: Any
+def quantity_rows(
+    reader: LedgerReader, name: str, subject: Filter, times: Segments, *, limit: int = MAX_ROWS + 1, **params: Any
 ) -> list[dict[str, Any]]:
+    """Return rows of a question on quantities by class of time: at most `limit`."""
     span = {"start_ms": times.start_ms, "end_ms": times.end_ms}
     classes = {"starts": list(times.starts_ms), "classes": list(times.classes)}
     # As Arrow, because its way to the server takes long parameters.
     rows: list[dict[str, Any]] = reader.ask_arrow(
-        name, subject, fragments=account_of(CURRENT), traces=traces, limit=MAX_ROWS + 1, **span, **classes, **params
+        name, subject, fragments=account_of(CURRENT), limit=limit, **span, **classes, **params
     ).to_pylist()
-    if len(rows) > MAX_ROWS:
-        raise BadQuery("session_id", subject.session_id, f"more than {MAX_ROWS} places and prices in one session")
     return rows
 
 
@@ -165,7 +169,7 @@ def _electricity(of: Receipt | Session, kwh_facility: Decimal | None, has_reques
     ]
 
 
-def _operation(
+def operation(
     book: PriceBook,
     times: Segments,
     electricity: list[CostItem],
@@ -174,6 +178,7 @@ def _operation(
     *,
     has_energy: bool,
 ) -> OperationCost:
+    """Return the cost of electricity, of rows of tokens and requests, and of other metered quantities."""
     in_units = {meter for unit in book.compute_units for meter, _ in unit.weights}
     counted = [q for row in rows for q in token_quantities(row, _place(row), row["number"], book.meters | in_units)]
     quantities = [*counted, *metered]

@@ -13,7 +13,10 @@ from tests.support.ledger_rows import rows
 from tests.warehouse.billing.quarter import NAMES, book, price, refresh
 from warehouse.billing.closing import draft
 from warehouse.billing.operation_cost import OperationCost, costed_receipt, costed_session
+from warehouse.billing.request_costs import request_costs
 from warehouse.client import Warehouse
+from warehouse.filters import Filter
+from warehouse.ledger.ledger_queries import requests
 from warehouse.ledger.receipts import receipt
 from warehouse.reader import operator_reader, tenant_reader
 from warehouse.usage.sessions import session
@@ -205,3 +208,37 @@ def test_without_a_price_book_a_request_costs_its_electricity(warehouse: Warehou
     cost = of_request(warehouse, "r1")
     assert amounts(cost) == {"electricity": Decimal("0.15")}
     assert cost.unpriced_meters == ["input_tokens", "output_tokens", "requests"]
+
+
+def test_a_list_of_requests_has_the_costs_of_their_receipts(warehouse: Warehouse) -> None:
+    price(warehouse)
+    book(warehouse, BOOK)
+    span = {"request_id": "long", "t_start": AT, "t_end": AT + 15_000}
+    lay(warehouse, *({"request_id": f"r{n}", "completion_tokens": n} for n in range(5)), span,
+        {**span, "window_start": AT + 10_000}, {"request_id": "r0", "tenant": "beta"})  # fmt: skip
+    reader = operator_reader(warehouse)
+    listed = requests(reader, NAMES["2026-09"]).rows
+    costs = request_costs(reader, listed, "EUR")
+    assert len(costs) == 7
+    for one, cost in zip(listed, costs, strict=True):
+        of_one = costed_receipt(reader, receipt(reader, one.request_id, Filter(one.tenant)), "EUR").operation
+        assert [(total.currency, total.amount) for total in of_one.totals] == [(cost.currency, cost.cost)]
+
+
+@pytest.mark.parametrize("has_tariff", [True, False])
+def test_a_cost_that_is_unknown_in_part_is_null_in_a_list(warehouse: Warehouse, has_tariff: bool) -> None:
+    if has_tariff:
+        price(warehouse)
+    book(warehouse, f'currency = "EUR"\n[[rates]]\nname = "t"\nmeter = "output_tokens"\n{TIERS}')
+    lay(warehouse, {"request_id": "r1"})
+    reader = operator_reader(warehouse)
+    (cost,) = request_costs(reader, requests(reader, NAMES["2026-09"]).rows, "EUR")
+    assert cost.cost is None
+
+
+def test_a_tenants_list_has_the_costs_of_its_own_requests(warehouse: Warehouse) -> None:
+    price(warehouse)
+    lay(warehouse, {"request_id": "r1"}, {"request_id": "r1", "tenant": "beta", "active_uj": 2 * UJ_PER_KWH})
+    own = tenant_reader(warehouse, "beta")
+    (cost,) = request_costs(own, requests(own, NAMES["2026-09"]).rows, "EUR")
+    assert cost.cost == Decimal("0.30")
