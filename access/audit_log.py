@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from access.audit_chain import MAX_LINE_BYTES, Link, chained, link_of, torn_hash
+from contracts.errors import Unavailable
 from contracts.units import rfc3339
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,30 @@ class AuditLog:
         """
         self._record(actor, action, subject, outcome, details, durable=True)
 
+    @contextmanager
+    def change(self, actor: str, action: str, subject: str, **details: str | int) -> Iterator[dict[str, str | int]]:
+        """Record a change as `begun` before it is made in the block, and as `done` or `failed` after it.
+
+        So no change is without an entry; one that is neither was interrupted, and may have been made. The block may add
+        what only its end tells to the details of `done`. Raises Unavailable, before the block, where the file cannot be
+        written.
+        """
+        content = self._content(actor, action, subject, "begun", details)
+        try:
+            self._append(content, durable=True)
+        except OSError as error:
+            raise Unavailable(
+                f"The audit log {self._path} cannot be written: {error.strerror}; nothing is changed",
+                "Every change is recorded before it is made: free its disk, or set audit_log.",
+            ) from error
+        results: dict[str, str | int] = {}
+        try:
+            yield results
+        except BaseException as error:
+            self.record(actor, action, subject, "failed", error=str(error) or type(error).__name__)
+            raise
+        self.record(actor, action, subject, "done", **details | results)
+
     def deny(self, actor: str, action: str, subject: str, **details: str | int) -> None:
         """Append a denial, or count it where there were many in this period. It may be lost with the power."""
         with self._lock:
@@ -72,10 +97,7 @@ class AuditLog:
     def _record(
         self, actor: str, action: str, subject: str, outcome: str, details: dict[str, str | int], *, durable: bool
     ) -> None:
-        texts = {"actor": actor, "action": action, "subject": subject, "outcome": outcome} | details
-        content = {"at": rfc3339(round(self._now_s() * 1000))} | {
-            name: value[:_MAX_CHARS] if isinstance(value, str) else value for name, value in texts.items()
-        }
+        content = self._content(actor, action, subject, outcome, details)
         try:
             self._append(content, durable=durable)
             self._failed = False
@@ -84,6 +106,14 @@ class AuditLog:
                 log.error("audit_log: %s cannot be written: %s", self._path, error.strerror)
             self._failed = True
             log.warning("not in the audit log: %s", chained(content, Link())[0].decode())
+
+    def _content(
+        self, actor: str, action: str, subject: str, outcome: str, details: dict[str, str | int]
+    ) -> dict[str, str | int]:
+        texts = {"actor": actor, "action": action, "subject": subject, "outcome": outcome} | details
+        return {"at": rfc3339(round(self._now_s() * 1000))} | {
+            name: value[:_MAX_CHARS] if isinstance(value, str) else value for name, value in texts.items()
+        }
 
     def _append(self, content: dict[str, str | int], *, durable: bool) -> None:
         with _locked(self._path, _WAIT_S if durable else _DENIAL_WAIT_S) as descriptor:

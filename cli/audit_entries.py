@@ -8,7 +8,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,20 @@ if TYPE_CHECKING:
 _exporting: ContextVar[Settings | None] = ContextVar("exporting", default=None)
 
 
-def record(settings: Settings, action: str, subject: str, outcome: str = "done", **details: str | int) -> None:
+def record(settings: Settings, action: str, subject: str, outcome: str, **details: str | int) -> None:
     """Append an entry to the audit log of the settings."""
     from access.audit_log import AuditLog
 
     AuditLog(settings.audit_log_path).record(actor(), action, subject, outcome, **details)
+
+
+def recorded_change(
+    settings: Settings, action: str, subject: str, **details: str | int
+) -> AbstractContextManager[dict[str, str | int]]:
+    """Return a block whose change is recorded before it is made (`AuditLog.change`)."""
+    from access.audit_log import AuditLog
+
+    return AuditLog(settings.audit_log_path).change(actor(), action, subject, **details)
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import sys
 import time
 from datetime import date
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.audit_entries import actor, record
+from cli.audit_entries import actor, recorded_change
 from cli.ledger_access import open_ledger_and_settings
 from cli.options import Data, Json
 from cli.output import errors_reported, note, print_json, stdout, step_finished
@@ -57,8 +58,10 @@ def put(
         if dry_run:
             note(f"The book is right: {len(list(parsed.rows()))} rows. Nothing is stored.")
             return
-        stored = put_book(reader.operator_warehouse(), text, actor(), round(time.time() * 1000))
-        record(settings, "book.put", f"version {stored.book_version}", sha256=stored.sha256)
+        digest = sha256(text.encode()).hexdigest()
+        with recorded_change(settings, "book.put", "price book", sha256=digest) as results:
+            stored = put_book(reader.operator_warehouse(), text, actor(), round(time.time() * 1000))
+            results["version"] = stored.book_version
         step_finished(f"The price book has version {stored.book_version}.")
 
 

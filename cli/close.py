@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.audit_entries import actor, audit_head, record
+from cli.audit_entries import actor, audit_head, recorded_change
 from cli.ledger_access import open_ledger_and_settings, resolve
 from cli.options import Data, Json, TimeZone
 from cli.output import note, print_json, step_finished
@@ -33,17 +33,18 @@ def close(
         from warehouse.billing import closing
 
         span = resolve(reader, month_name(period), None, None, tz, settings)
-        step = closing.close(
-            reader,
-            period,
-            span,
-            currency=settings.currency,
-            actor=actor(),
-            at_ms=round(time.time() * 1000),
-            audit_head=audit_head(settings),
-            accept_open=accept_open,
-        )
-        record(settings, "period.close", period, lines=step.lines, lines_sha256=step.lines_sha256)
+        with recorded_change(settings, "period.close", period) as results:
+            step = closing.close(
+                reader,
+                period,
+                span,
+                currency=settings.currency,
+                actor=actor(),
+                at_ms=round(time.time() * 1000),
+                audit_head=audit_head(settings),
+                accept_open=accept_open,
+            )
+            results |= {"lines": step.lines, "lines_sha256": step.lines_sha256}
         if as_json:
             print_json(plain(step))
         else:

@@ -64,6 +64,10 @@ def store_history(warehouse: Warehouse, settings: Settings, seed: int) -> Stored
     return _store_history(warehouse, settings, seed)
 
 
+SIMULATED_FLEET = "the simulated fleet's clusters, tenants, prices and floors"
+"""What of reference data the audit log says that the demo stored."""
+
+
 def store_reference_data(warehouse: Warehouse, settings: Settings) -> None:
     """Store the simulated fleet's clusters (marked as simulated), tenants, prices and idle floors."""
     put_clusters(warehouse, [Cluster(c["cluster"], True, c["note"]) for c in simulated.clusters()])

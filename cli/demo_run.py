@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from api.serialization import plain_rows
 from cli import demo_history
 from cli.api_server import running_api
-from cli.audit_entries import record
+from cli.audit_entries import recorded_change
 from cli.demo_history import LIVE_START_MS
 from cli.embedded import Pipeline, running_pipeline
 from cli.log_feed import (
@@ -35,6 +35,7 @@ from warehouse.audit.conservation import audit
 from warehouse.audit.holdings import Holdings
 from warehouse.audit.report import Audit
 from warehouse.chargeback.chargeback_queries import DIMENSIONS, chargeback_all
+from warehouse.client import Warehouse
 from warehouse.ledger.fingerprint import fingerprint
 from warehouse.periods import Period
 from warehouse.reader import operator_reader
@@ -120,6 +121,10 @@ class DemoRun:
     def __init__(self, settings: Settings, seed: int, display: DemoDisplay, *, leave: bool) -> None:
         self._settings, self._seed, self._display, self._leave = settings, seed, display, leave
 
+    def _store_history(self, warehouse: Warehouse) -> demo_history.StoredHistory:
+        with recorded_change(self._settings, "reference_data.put", demo_history.SIMULATED_FLEET):
+            return demo_history.store_history(warehouse, self._settings, self._seed)
+
     async def run(self) -> None:
         """Start all parts, show the first ledger and, unless the demo ends there, stream on."""
         histories: list[demo_history.StoredHistory] = []
@@ -128,11 +133,10 @@ class DemoRun:
                 running_pipeline(
                     self._settings,
                     self._display.step,
-                    lambda w: histories.append(demo_history.store_history(w, self._settings, self._seed)),
+                    lambda w: histories.append(self._store_history(w)),
                 )
             )
             (stored,) = histories
-            record(self._settings, "reference_data.put", "the simulated fleet's clusters, tenants, prices and floors")
             self._display.step(f"history: {stored.rows} rows over {stored.hours} hours, SIMULATED")
             address = await stack.enter_async_context(running_api(running.settings, running.warehouse))
             self._display.step(f"API and page: {address}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
 
-from cli.audit_entries import record
+from cli.audit_entries import recorded_change
 from cli.options import Data, Json
 from cli.output import errors_reported, note, print_json
 from cli.settings import load_settings
@@ -48,10 +49,12 @@ def create(
             raise BadInput("tenant", tenant, "give --tenant for each of its tenants, or --all-tenants")
         secret = secrets.token_bytes(SECRET_BYTES)
         fresh = new_key(name, _scopes(role, scope), tenant or None, days, _now_ms(), secret)
-        with changing_keys(path) as (keys, replace):
-            replace(with_key(keys, fresh))
         rights = {"scopes": " ".join(sorted(fresh.scopes)), "tenants": _tenants(fresh.tenants)}
-        record(settings, "key.create", f"{fresh.name}:{fresh.id}", **rights)
+        with (
+            changing_keys(path) as (keys, replace),
+            recorded_change(settings, "key.create", f"{fresh.name}:{fresh.id}", **rights),
+        ):
+            replace(with_key(keys, fresh))
         text, expires = key_text(secret), rfc3339(fresh.expires_ms)
         if as_json:
             print_json({"id": fresh.id, "name": fresh.name, "key": text, "expires": expires} | rights)
@@ -98,9 +101,10 @@ def revoke(
         path, settings = _file(data)
         with changing_keys(path) as (keys, replace):
             remaining, revoked = without_keys(keys, which, _now_ms())
-            replace(remaining)
-        for ended in revoked:
-            record(settings, "key.revoke", f"{ended.name}:{ended.id}")
+            with ExitStack() as changes:
+                for ended in revoked:
+                    changes.enter_context(recorded_change(settings, "key.revoke", f"{ended.name}:{ended.id}"))
+                replace(remaining)
         note(f"Revoked {', '.join(f'{ended.name} ({ended.id})' for ended in revoked) or 'nothing: it was before'}.")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.audit_entries import record
+from cli.audit_entries import recorded_change
 from cli.options import Data, Json
 from cli.output import errors_reported, print_json
 from cli.settings import load_settings
@@ -30,10 +30,10 @@ def migrate(
         with open_warehouse(settings) as warehouse:
             applied = prepare_warehouse(warehouse, durable=settings.durable or None)
             if simulated:
-                from cli.demo_history import store_reference_data
+                from cli.demo_history import SIMULATED_FLEET, store_reference_data
 
-                store_reference_data(warehouse, settings)
-                record(settings, "reference_data.put", "the simulated fleet's clusters, tenants, prices and floors")
+                with recorded_change(settings, "reference_data.put", SIMULATED_FLEET):
+                    store_reference_data(warehouse, settings)
             where = warehouse.where
         topics = [] if settings.embedded_broker else ensure_topics(settings, kafka_config(settings))
         if as_json:

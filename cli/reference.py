@@ -10,6 +10,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli.audit_entries import record
+from cli.audit_entries import recorded_change
 from cli.ledger_access import open_ledger_and_settings
 from cli.options import Data, Format, FormatOption, Json, output_format
 from cli.output import note, print_csv, print_json, stderr
@@ -144,10 +145,10 @@ def _set(table: ReferenceTable) -> _Command:
             if "was" in texts:
                 edited, texts = _alias_of(texts)
             edit = edit_of(reader, edited, [TextRow("", texts)], _reading(settings, tz), new_names=new)
-            if _finish(reader, edit, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=True):
-                subject = " ".join(texts[one.name] for one in edited.fields if not one.option)
-                details = {name: text for name, text in texts.items() if edited.field(name).option}
-                record(settings, f"{edited.name}.set", subject, **details)
+            subject = " ".join(texts[one.name] for one in edited.fields if not one.option)
+            details = {name: text for name, text in texts.items() if edited.field(name).option}
+            change = recorded_change(settings, f"{edited.name}.set", subject, **details)
+            _finish(reader, edit, change, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=True)
 
     parameters = [
         *(_argument(one) if not one.option else _option(one, one.option, one.help) for one in table.fields),
@@ -182,11 +183,10 @@ def _import(table: ReferenceTable) -> _Command:
                     stderr.print(str(one), soft_wrap=True, markup=False)
                 stderr.print(f"[red]error:[/red] {source}: {error.summary}", soft_wrap=True)
                 raise typer.Exit(2) from None
-            if _finish(reader, edit, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=str(file) != "-"):
-                sums: dict[str, str | int] = {
-                    sort: len(edit.changes.of(sort)) for sort in ("added", "changed", "removed")
-                }
-                record(settings, f"{table.name}.import", source, sha256=sha256(content).hexdigest(), **sums)  # type: ignore[arg-type]
+            sums: dict[str, str | int] = {sort: len(edit.changes.of(sort)) for sort in ("added", "changed", "removed")}
+            sums["sha256"] = sha256(content).hexdigest()
+            change = recorded_change(settings, f"{table.name}.import", source, **sums)
+            _finish(reader, edit, change, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=str(file) != "-")
 
     money = [_parameter("currency", _Currency, None)] if any(one.name == "currency" for one in table.fields) else []
     parameters = [
@@ -205,8 +205,9 @@ def _remove(table: ReferenceTable) -> _Command:
             from warehouse.reference_data.editing import removal_of
 
             edit = removal_of(reader, table, _texts(values), _reading(settings, tz))
-            if _finish(reader, edit, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=True):
-                record(settings, f"{table.name}.remove", table.subject(edit.changes.changes[0].before))
+            subject = table.subject(edit.changes.changes[0].before)
+            change = recorded_change(settings, f"{table.name}.remove", subject)
+            _finish(reader, edit, change, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=True)
 
     named = [table.field(attribute) for attribute in table.key]
     parameters = [
@@ -216,8 +217,17 @@ def _remove(table: ReferenceTable) -> _Command:
     return remove_row, parameters, f"Remove one {table.noun} by its key. --from may be left out where there is one."
 
 
-def _finish(reader: LedgerReader, edit: Edit, *, dry_run: bool, yes: bool, as_json: bool, may_ask: bool) -> bool:
-    """Print what an edit means, and store it with the consent that it needs. Returns True if rows were stored."""
+def _finish(
+    reader: LedgerReader,
+    edit: Edit,
+    change: AbstractContextManager[object],
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    may_ask: bool,
+) -> None:
+    """Print what an edit means, and store it with the consent that it needs, inside the block that records it."""
     from contracts.errors import BadInput
     from warehouse.reference_data.editing import store_edit
 
@@ -230,10 +240,10 @@ def _finish(reader: LedgerReader, edit: Edit, *, dry_run: bool, yes: bool, as_js
         typer.confirm("Store this?", abort=True, err=True)
     stored = bool(edit.changes.changes) and not dry_run
     if stored:
-        store_edit(reader, edit)
+        with change:
+            store_edit(reader, edit)
     if not ask:
         print_changes(edit, stored=stored, as_json=as_json)
-    return stored
 
 
 def _alias_of(texts: dict[str, str]) -> tuple[ReferenceTable, dict[str, str]]:

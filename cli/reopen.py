@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.audit_entries import actor, record
+from cli.audit_entries import actor, recorded_change
 from cli.close import month_name
 from cli.ledger_access import open_ledger_and_settings
 from cli.options import Data
@@ -27,6 +27,7 @@ def reopen(
         from warehouse.billing import closing
 
         month_name(period)
-        step = closing.reopen(reader, period, reason=reason, actor=actor(), at_ms=round(time.time() * 1000))
-        record(settings, "period.reopen", period, reason=reason, step=step.step)
+        with recorded_change(settings, "period.reopen", period, reason=reason) as results:
+            step = closing.reopen(reader, period, reason=reason, actor=actor(), at_ms=round(time.time() * 1000))
+            results["step"] = step.step
         step_finished(f"{period} is open again")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cli.audit_entries import record
+from cli.audit_entries import recorded_change
 from cli.embedded import Pipeline, running_pipeline
 from cli.log_feed import FeedProgress, LogFeed, run_unless_crashed, wait_until_stored
 from cli.replay_conflicts import check_replaceable
@@ -55,12 +55,11 @@ async def replay(
 
     def prepare(warehouse: Warehouse) -> Warehouse | None:
         if not settings.embedded_broker:
-            _put_reference_data(warehouse, recording)
-            record(settings, "reference_data.put", f"{recording.cluster}: cluster and floors of {recording.name}")
+            _put_reference_data(warehouse, settings, recording)
             return None
         check_replaceable(warehouse, recording, settings.window_ms, replace=replace)
         stage = create_stage(warehouse, recording.cluster)
-        _put_reference_data(stage, recording)
+        _store_reference_data(stage, recording)
         return stage
 
     async with running_pipeline(settings, step, prepare, worker=worker) as running:
@@ -106,9 +105,7 @@ async def _move(
                 f"all rows were refused, {dead_letters} dead letters: cluster {recording.cluster} is as it was"
             )
         mark_ready(stage)
-        _put_reference_data(running.warehouse, recording)
-        own = f"{recording.cluster}: cluster and floors of {recording.name}"
-        record(running.settings, "reference_data.put", own)
+        _put_reference_data(running.warehouse, running.settings, recording)
         promote(running.warehouse, stage.database)
 
     held = await read_settled(stage, span.period, span.clusters, running.crashed, lambda held: held)
@@ -116,8 +113,14 @@ async def _move(
     await asyncio.to_thread(move, held)
 
 
-def _put_reference_data(warehouse: Warehouse, recording: Recording) -> None:
+def _put_reference_data(warehouse: Warehouse, settings: Settings, recording: Recording) -> None:
     """Store the mark of the recording's cluster and the recording's idle floors."""
+    own = f"{recording.cluster}: cluster and floors of {recording.name}"
+    with recorded_change(settings, "reference_data.put", own):
+        _store_reference_data(warehouse, recording)
+
+
+def _store_reference_data(warehouse: Warehouse, recording: Recording) -> None:
     put_clusters(warehouse, [Cluster(recording.cluster, recording.simulated, f"replay: {recording.name}"[:200])])
     _put_floors(warehouse, recording)
 

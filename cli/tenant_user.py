@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.audit_entries import record
+from cli.audit_entries import recorded_change
 from cli.options import Data
 from cli.output import errors_reported, note
 from cli.settings import load_settings
@@ -37,8 +37,8 @@ def create(
 
         password = secrets.token_urlsafe(24)
         settings = load_settings(data)
-        _write(tenant_users.tenant_user(tenant, _database(settings), password))
-        record(settings, "tenant_user.create", tenant)
+        with recorded_change(settings, "tenant_user.create", tenant):
+            _write(tenant_users.tenant_user(tenant, _database(settings), password))
         note(f"user {tenant_users.user_name(tenant)}, password {password}: shown this once; the SQL has its hash only")
 
 

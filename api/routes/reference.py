@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from access.audit_log import AuditLog
 from api.auth import LedgerRouter, ReferenceEditor, ReferenceReader
 from api.examples import reference as examples
 from api.exports import export
@@ -150,12 +151,12 @@ def import_reference_rows(
         )
     stored = bool(edit.changes.changes) and not dry_run
     if stored:
-        store_edit(reader, edit)
         caller: Caller = request.state.caller
+        audit_log: AuditLog = request.app.state.audit_log
         counts = {sort: len(edit.changes.of(sort)) for sort in ("added", "changed", "removed")}
-        request.app.state.audit_log.record(
-            caller.name, f"{kind}.import", "body", "done", sha256=sha256(content).hexdigest(), **counts
-        )
+        digest = sha256(content).hexdigest()
+        with audit_log.change(caller.name, f"{kind}.import", "body", sha256=digest, **counts):
+            store_edit(reader, edit)
     return JSONResponse(jsonable(plain(edit_report(edit, MAX_CHANGES, stored=stored))))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from access.audit_chain import verify
 from access.audit_log import DENIALS, PERIOD_S, AuditLog
+from contracts.errors import Unavailable
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -133,3 +136,44 @@ def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pyt
     log.record("k", "export", "/v1/usage", "done")
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING", "WARNING"]
     assert "/v1/usage" in caplog.text
+
+
+def test_a_change_is_recorded_before_it_is_made_and_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path).change("ann@desk", "prices.set", "energy eu", value="0.2") as results:
+        assert [entry["outcome"] for entry in entries(path)] == ["begun"]
+        results["rows"] = 3
+    first, last = entries(path)
+    assert first["value"] == last["value"] == "0.2"
+    assert (last["outcome"], last["rows"], first["subject"], last["subject"]) == ("done", 3, "energy eu", "energy eu")
+
+
+def test_a_change_that_fails_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with pytest.raises(ValueError), AuditLog(path).change("ann@desk", "period.close", "2026-09"):
+        raise ValueError("a line is open")
+    assert [(entry["outcome"], entry.get("error")) for entry in entries(path)] == [
+        ("begun", None), ("failed", "a line is open"),
+    ]  # fmt: skip
+
+
+def test_a_change_whose_process_is_killed_leaves_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    code = f"""
+import os, pathlib
+from access.audit_log import AuditLog
+with AuditLog(pathlib.Path({str(path)!r})).change("ann@desk", "key.create", "ui"):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert [(entry["action"], entry["outcome"]) for entry in entries(path)] == [("key.create", "begun")]
+
+
+def test_nothing_is_changed_where_the_log_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.mkdir()
+    with (
+        pytest.raises(Unavailable, match="nothing is changed"),
+        AuditLog(path).change("ann@desk", "key.create", "ui"),
+    ):
+        raise AssertionError("the change was made")

@@ -35,8 +35,10 @@ def test_an_import_is_stored_reported_and_in_the_audit_log(
     assert (dry["stored"], dry["added"], list_prices(warehouse)) == (False, 1, [])
     answer = api.post("/v1/reference/prices?new=true", content=body, headers=CSV).json()
     assert (answer["stored"], answer["added"], len(list_prices(warehouse))) == (True, 1, 1)
-    (entry,) = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
-    assert (entry["action"], entry["added"]) == ("prices.import", 1)
+    entries = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert [(entry["action"], entry["outcome"], entry["added"]) for entry in entries] == [
+        ("prices.import", "begun", 1), ("prices.import", "done", 1),
+    ]  # fmt: skip
 
 
 def test_a_listing_is_paged_and_imports_back_without_a_difference(api: TestClient) -> None:

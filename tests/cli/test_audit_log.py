@@ -17,7 +17,7 @@ from tests.cli.conftest import DemoRun, wattlog
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of three entries, the last of which is of a command."""
+    """A log of four entries, the last two of which are of a command."""
     path = tmp_path / "audit.jsonl"
     AuditLog(path, lambda: 1_793_491_260.0).record("acme-ui", "export", "/v1/usage", "done", rows=3)
     AuditLog(path, lambda: 1_793_577_660.0).record("ann@desk", "price.put", "energy eu", "done", value="=1")
@@ -31,7 +31,7 @@ def test_entries_are_listed_by_time_actor_and_action(log: Path) -> None:
         rows = wattlog("audit", "log", "--json", *words, WATTLOG_AUDIT_LOG=str(log)).json
         return [row["action"] for row in rows]
 
-    assert listed() == ["export", "price.put", "key.create"]
+    assert listed() == ["export", "price.put", "key.create", "key.create"]
     assert listed("--since", "2026-11-02", "--actor", "ann@desk") == ["price.put"]
     assert listed("--action", "price") == ["price.put"]
     assert listed("--action", "pri") == []
@@ -47,7 +47,7 @@ def test_csv_is_safe_in_a_spreadsheet(log: Path) -> None:
     ran = wattlog("audit", "log", "--format", "csv", WATTLOG_AUDIT_LOG=str(log))
     rows = list(csv.DictReader(io.StringIO(ran.out)))
     assert rows[1]["details"] == "value==1"
-    assert [row["number"] for row in rows] == ["1", "2", "3"]
+    assert [row["number"] for row in rows] == ["1", "2", "3", "4"]
 
 
 def test_a_changed_entry_is_named_and_a_cut_off_end_by_its_noted_head(log: Path) -> None:
@@ -55,10 +55,10 @@ def test_a_changed_entry_is_named_and_a_cut_off_end_by_its_noted_head(log: Path)
         ran = wattlog("audit", "log", "--verify", "--json", *words, WATTLOG_AUDIT_LOG=str(log))
         return ran.status, ran.json["fault"], ran.json["entries"]
 
-    assert verified() == (0, "", 3)
+    assert verified() == (0, "", 4)
     lines = log.read_bytes().splitlines(keepends=True)
     head = json.loads(lines[-1])["hash"]
-    assert verified("--head", head) == (0, "", 3)
+    assert verified("--head", head) == (0, "", 4)
     log.write_bytes(b"".join(lines[:2]))
     assert verified() == (0, "", 2)
     status, fault, _ = verified("--head", head)
@@ -66,7 +66,7 @@ def test_a_changed_entry_is_named_and_a_cut_off_end_by_its_noted_head(log: Path)
     log.write_bytes(lines[0] + lines[2])
     assert verified() == (1, "line 2: entry 3 follows entry 1", 1)
     log.write_bytes(b"".join(lines) + b'{"action":"ex')
-    assert verified() == (3, "", 3)
+    assert verified() == (3, "", 4)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,15 @@ def test_commands_that_export_ask_in_sql_or_set_prices_are_in_the_log(demo: Demo
     ):
         assert wattlog(*words, "--data", demo.data, **env).status == 0
     rows = wattlog("audit", "log", "--json", **env).json
-    assert [(row["action"], row["subject"].split(" 20")[0], row.get("query", "")) for row in rows] == [
-        ("export", "chargeback", f"--by team --format csv --data {demo.data}"),
-        ("question", "all tenants", "SELECT 1"),
-        ("prices.set", "carbon nowhere 1", ""),
-        ("prices.remove", "carbon nowhere", ""),
+    assert [(row["action"], row["outcome"], row["subject"].split(" 20")[0], row.get("query", "")) for row in rows] == [
+        ("export", "begun", "chargeback", f"--by team --format csv --data {demo.data}"),
+        ("question", "begun", "all tenants", "SELECT 1"),
+        ("prices.set", "begun", "carbon nowhere 1", ""),
+        ("prices.set", "done", "carbon nowhere 1", ""),
+        ("prices.remove", "begun", "carbon nowhere", ""),
+        ("prices.remove", "done", "carbon nowhere", ""),
     ]
     stored = wattlog("audit", "log", "--json", "--data", demo.data).json
-    assert [row["action"] for row in stored] == ["reference_data.put"]
+    assert [(row["action"], row["outcome"]) for row in stored] == [
+        ("reference_data.put", "begun"), ("reference_data.put", "done"),
+    ]  # fmt: skip

