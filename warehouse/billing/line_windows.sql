@@ -8,8 +8,7 @@ FROM
     SELECT
         toUnixTimestamp64Milli(l.window_start) AS window_start, max(l.window_ms) AS window_ms,
         sum(toInt128(l.active_uj) + toInt128(l.idle_uj) + toInt128(l.unallocated_uj)) AS energy_uj,
-        sum(l.prompt_tokens) AS prompt_tokens, sum(l.cached_tokens) AS cached_tokens,
-        sum(l.completion_tokens) AS completion_tokens, sum(l.requests) AS requests, max(l.method) AS method
+        $tokens{sum(l.@) AS @}, sum(l.requests) AS requests, max(l.method) AS method
     FROM ledger AS l FINAL
     WHERE l.final = 1
       AND l.window_start >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
