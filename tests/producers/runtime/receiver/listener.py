@@ -78,8 +78,10 @@ class Listener:
         line: DeliveryQueue,
         handler: RequestHandler,
         registry: CollectorRegistry,
+        intakes: Sequence[Route],
     ) -> None:
         self.client, self.broker, self.line, self.registry = client, broker, line, registry
+        self.grpc_routes = [route for route in intakes if route.grpc_method]
         self._handler = handler
 
     def be_patient(self) -> None:
@@ -127,7 +129,7 @@ def listening(
     line.start(Delivery(spool, broker, on_acknowledged=line.acknowledge))
     try:
         with TestClient(create_app(handler, line, [route, *intakes]), base_url=base_url) as client:
-            yield Listener(client, broker, line, handler, registry)
+            yield Listener(client, broker, line, handler, registry, intakes)
     finally:
         broker.silent, broker.refuses, broker.full, broker.missing = False, "", False, set()
         line.close(HANG_S)

@@ -51,7 +51,6 @@ def listen(tmp_path: Path) -> Callable[..., Any]:
         routes = [build_metrics(options, here), build_logs(options, here)]
         routes += [route for route in open_routes(here) if route.path == "/v1/traces"]
         with listening(tmp_path, intakes=routes, recent=DeduplicationWindow(), **more) as listener:
-            listener.grpc_routes = routes  # type: ignore[attr-defined]
             yield listener
 
     return listen
