@@ -246,6 +246,44 @@ def test_each_role_does_its_part_of_a_window(
             engine.command("DROP DATABASE IF EXISTS wattlog")
 
 
+def test_a_worker_that_may_write_no_notices_says_so_and_goes_on(
+    kafka: SecuredBroker, tmp_path: Path, chdb_dsn: str, chdb_root: Path, database_name: str
+) -> None:
+    """Workers are in this state after an update, until the ACLs are added again."""
+    acls = [acl._replace(user="before") for acl in kafka_acls() if acl.user == "wattlog-worker"]
+    groups = {"wattlog": "before", "wattlog-usage": "before-usage"}
+    kafka.admit([acl._replace(name=groups.get(acl.name, acl.name)) for acl in acls if acl.name != topics.ALERTS])
+    env = {
+        "WATTLOG_KAFKA_BOOTSTRAP": kafka.secured_bootstrap, "WATTLOG_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "WATTLOG_KAFKA_CA_FILE": str(kafka.ca_file), "WATTLOG_KAFKA_PARTITIONS": "2", "WATTLOG_KAFKA_GROUP": "before",
+    }  # fmt: skip
+
+    def identity(user: str) -> dict[str, str]:
+        return {"WATTLOG_KAFKA_USERNAME": user, "WATTLOG_KAFKA_PASSWORD": PASSWORDS.format(user)}
+
+    with connect(chdb_dsn, database="default", readers=1) as engine, serve(chdb_root) as address:
+        deployment = Deployment(kafka, tmp_path, f"{address}/{database_name}", env | identity("wattlog-migrate"))
+        assert deployment.run("migrate").status == 0
+        worker = deployment.stream("worker", env=identity("before"))
+        try:
+            holding(worker)
+            with Publisher(kafka_config(kafka.settings_of("wattlog-agent"))) as publisher:
+                for t_ms in range(3):
+                    batch = heartbeat_batch(topics.POWER, START_MS + t_ms, node="n1")
+                    publisher.send(Event("nvml://n1", 1, 0, "c", "w", batch))
+                wait_until(lambda: "gets no notice" in worker.error_text(), "the worker says so")
+                assert "nvml://n1 gets no notice that its numbers are taken: wattlog.alerts.v1" in worker.error_text()
+                publisher.send(
+                    Event("nvml://n1", 1, 0, "c", "w", heartbeat_batch(topics.POWER, START_MS + 9, node="n1"))
+                )
+                wait_until(lambda: deployment.sent(topics.DEADLETTER) == 3, "dead letters are written as before")
+            assert worker.running
+        finally:
+            worker.kill()
+            engine.command(f"DROP DATABASE IF EXISTS `{database_name}`")
+            engine.command("DROP DATABASE IF EXISTS wattlog")
+
+
 def _end(kafka: SecuredBroker, topic: str) -> int:
     """Number of messages that a topic has had."""
     consumer = Consumer(kafka.client(group_id="ends"))
