@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli.audit_entries import recorded_change
+from cli.electricity_series import SERIES_HELP, SERIES_OPTIONS, add_remarks, electricity_series
 from cli.ledger_access import open_ledger_and_settings
 from cli.options import Data, Format, FormatOption, Json, output_format
 from cli.output import note, print_csv, print_json, stderr
@@ -165,7 +166,7 @@ def _set(table: ReferenceTable) -> _Command:
 def _import(table: ReferenceTable) -> _Command:
     def import_file(
         file: Path, data: Path | None, tz: str | None, dry_run: bool, new: bool, yes: bool, as_json: bool,
-        replace: bool, currency: str | None = None,
+        replace: bool, currency: str | None = None, **of_series: str | None,
     ) -> None:  # fmt: skip
         with open_ledger_and_settings(data) as (reader, settings):
             from contracts.errors import BadRows
@@ -174,10 +175,12 @@ def _import(table: ReferenceTable) -> _Command:
 
             content, source = _content(file)
             try:
-                rows = read_file(table, content, source)
+                series = electricity_series(content, source, settings, tz, currency, of_series) if of_series else None
+                rows = read_file(table, content, source) if series is None else series.rows(of_series["cluster"] or "")
                 edit = edit_of(
                     reader, table, rows, _reading(settings, tz, currency), source, replaces=replace, new_names=new
                 )
+                add_remarks(edit, series)
             except BadRows as error:
                 for one in error.errors:
                     stderr.print(str(one), soft_wrap=True, markup=False)
@@ -189,13 +192,16 @@ def _import(table: ReferenceTable) -> _Command:
             _finish(reader, edit, change, dry_run=dry_run, yes=yes, as_json=as_json, may_ask=str(file) != "-")
 
     money = [_parameter("currency", _Currency, None)] if any(one.name == "currency" for one in table.fields) else []
+    of_prices = SERIES_OPTIONS.items() if table.name == "prices" else ()
     parameters = [
-        _parameter("file", _File), _parameter("replace", _Replace, False), *money, *_edit_parameters(new=True)
+        _parameter("file", _File), _parameter("replace", _Replace, False), *money,
+        *(_parameter(name, annotation, None) for name, annotation in of_prices), *_edit_parameters(new=True),
     ]  # fmt: skip
     columns = ", ".join(one.name for one in table.fields)
     return import_file, parameters, (
         f"Import {table.name} from CSV or JSON: all rows, or none if one is wrong.\n\nColumns: {columns}. "
-        f"Those with a default may be left out.\n\nExample: wattlog {table.name} import {table.name}.csv --dry-run"
+        f"Those with a default may be left out.{SERIES_HELP if of_prices else ''}\n\n"
+        f"Example: wattlog {table.name} import {table.name}.csv --dry-run"
     )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ _SIGNS = {"added": "+", "changed": "~", "removed": "-"}
 
 
 def print_meaning(edit: Edit) -> None:
-    """Print what an edit does to the ledger's final hours, and from when it counts."""
-    for text in (*(f"This {effect}." for effect in edit.effects), *edit.notes):
+    """Print what an edit does to the ledger's final hours, what is doubtful, and from when it counts."""
+    for text in (*(f"This {text}." for text in (*edit.effects, *edit.doubts)), *edit.notes):
         note(text)
 
 

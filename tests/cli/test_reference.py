@@ -107,3 +107,30 @@ def test_the_former_name_lists_sets_and_removes(data: Path) -> None:
     assert len(starts()) == len(before) + 1
     assert wattlog("price", "pue", "csv", "--remove", "--from", "2031-01-01", "--data", data, "--yes").status == 0
     assert starts() == before
+
+
+A44 = """<Publication_MarketDocument><type>A44</type><TimeSeries><in_Domain.mRID>Z</in_Domain.mRID>
+<out_Domain.mRID>Z</out_Domain.mRID><currency_Unit.name>EUR</currency_Unit.name>
+<price_Measure_Unit.name>MWH</price_Measure_Unit.name><curveType>A03</curveType><Period><timeInterval>
+<start>2031-01-01T00:00Z</start><end>2031-01-01T01:00Z</end></timeInterval><resolution>PT15M</resolution>
+<Point><position>1</position><price.amount>83.10</price.amount></Point></Period></TimeSeries>
+</Publication_MarketDocument>"""
+
+
+@pytest.mark.slow
+def test_prices_of_entsoe_are_stored_per_kwh_and_prices_per_mwh_in_a_plain_file_need_consent(
+    data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "a44.xml"
+    file.write_text(A44)
+    assert "--cluster" in prices(data, "import", str(file)).err
+    words = ("import", str(file), "--cluster", "csv", "--currency", "EUR")
+    ran = prices(data, *words)
+    assert ran.status == 0, ran.err
+    assert "83.1 EUR/MWh is stored as 0.0831 EUR/kWh" in ran.err
+    assert prices(data, *words).out.startswith("prices: 0 added, 0 changed, 4 unchanged")
+    plain = tmp_path / "prices.csv"
+    plain.write_text("kind,cluster,value,valid_from,valid_to,currency\nenergy,csv,83.1,2032-01-01,2032-01-02,EUR\n")
+    assert "such as 83.1" in prices(data, "import", str(plain), "--dry-run").err
+    assert prices(data, "import", str(plain)).status == 2
+    assert "columns" in prices(data, "import", str(plain), "--cluster", "csv").err

@@ -22,7 +22,7 @@ from warehouse.reference_data.effects import Effect, effects
 from warehouse.reference_data.fields import Reading
 from warehouse.reference_data.files import Problems, TextRow
 from warehouse.reference_data.parsing import label_of, parse_rows
-from warehouse.reference_data.prices import list_prices
+from warehouse.reference_data.prices import implausible_prices, list_prices
 from warehouse.reference_data.renames import check_aliases, check_renamed, joined_prices, mirrored
 from warehouse.reference_data.storage import put_and_remove, put_rows, put_versioned
 from warehouse.reference_data.tables import ALIASES, PRICES, InTime, ReferenceTable, Row
@@ -42,13 +42,15 @@ class Edit:
     """Changes of prices that follow from other changes, under former names of clusters."""
     notes: list[str] = field(default_factory=list)
     """Remarks for a person, one sentence each."""
+    doubts: list[str] = field(default_factory=list)
+    """What is stored only if a person says that it is meant, each after "it"."""
 
     @property
     def needs_consent(self) -> list[str]:
         """Decisions that only a person may take: other money for hours that had a price, and removals."""
         removed = len(self.changes.of("removed"))
         removals = [f"removes {removed} of the stored rows"] if removed else []
-        return [str(effect) for effect in self.effects if not effect.first] + removals
+        return [str(effect) for effect in self.effects if not effect.first] + removals + self.doubts
 
 
 def reading_of(settings: Settings, now_ms: int, time_zone: str | None = None, currency: str | None = None) -> Reading:
@@ -95,6 +97,8 @@ def edit_of(
     touched = effects(reader, PRICES, prices, follow, zone) + effects(reader, table, stored, changes, zone)
     edit = Edit(table, changes, touched, follow)
     edit.notes += _notes(table, rows, puts, changes, reading)
+    if table is PRICES:
+        edit.doubts += implausible_prices([change.after for change in changes.changes if not change.follows])
     return edit
 
 

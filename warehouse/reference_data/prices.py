@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from contracts.errors import BadInput
-from contracts.units import rfc3339
+from contracts.units import counted, rfc3339, shortest_decimal
 from warehouse.client import Warehouse
 from warehouse.reader import LedgerReader
 from warehouse.reference_data.storage import put_versioned
@@ -18,6 +18,9 @@ from warehouse.reference_data.validity import END_MS, WINDOW_MS, check_scope, ch
 
 PriceKind = Literal["energy", "pue", "carbon"]
 _UNITS = {"energy": "money per kWh", "pue": "facility over IT energy", "carbon": "gCO2eq per kWh"}
+_USUAL_MOST = {"EUR": 5, "USD": 5, "GBP": 5, "CHF": 5, "CAD": 5, "AUD": 5}
+"""Money per kWh that electricity does not cost, in some currencies: more is likely a price per MWh."""
+_USUAL_MOST_ELSEWHERE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +93,22 @@ def remove_price(warehouse: Warehouse, kind: str, cluster: str, valid_from_ms: i
 def list_prices(warehouse: Warehouse | LedgerReader) -> list[Price]:
     """Return all prices, by kind, cluster and start."""
     return [Price(**row) for row in warehouse.ask("reference_data/prices")]
+
+
+def implausible_prices(prices: Sequence[Price | None]) -> list[str]:
+    """Return a doubt, at most one, about tariffs that are likely money per MWh in the place of money per kWh."""
+    high = [
+        price
+        for price in prices
+        if price is not None
+        and price.kind == "energy"
+        and abs(price.value) > _USUAL_MOST.get(price.currency, _USUAL_MOST_ELSEWHERE)
+    ]
+    if not high:
+        return []
+    first = high[0]
+    limit = _USUAL_MOST.get(first.currency, _USUAL_MOST_ELSEWHERE)
+    return [
+        f"has {counted(len(high), 'price')} beyond {limit} {first.currency} per kWh, such as "
+        f"{shortest_decimal(first.value)} from {rfc3339(first.valid_from_ms)}: money per MWh is divided by 1000 first"
+    ]

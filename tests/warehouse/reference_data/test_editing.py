@@ -233,7 +233,7 @@ def test_weights_without_a_row_before_need_all_three(warehouse: Warehouse) -> No
 
 def test_a_price_in_the_past_says_which_final_hours_it_reprices_and_needs_consent(books: Warehouse) -> None:
     start = rfc3339(seed.REAL_START_MS)
-    edit = imported(books, PRICES, f"kind,cluster,value,valid_from\nenergy,eu-1,9,{start}\n")
+    edit = imported(books, PRICES, f"kind,cluster,value,valid_from\nenergy,eu-1,3,{start}\n")
     (effect,) = edit.effects
     assert (effect.names, effect.first) == (("eu-1",), False)
     assert effect.hours > 0 and effect.energy_uj > 0
@@ -241,7 +241,7 @@ def test_a_price_in_the_past_says_which_final_hours_it_reprices_and_needs_consen
 
 
 def test_a_first_price_and_one_of_the_future_need_no_consent(books: Warehouse) -> None:
-    future = imported(books, PRICES, "kind,cluster,value,valid_from\nenergy,eu-1,9,2031-01-01\n")
+    future = imported(books, PRICES, "kind,cluster,value,valid_from\nenergy,eu-1,3,2031-01-01\n")
     assert (future.effects, future.needs_consent) == ([], [])
     put_prices(books, [Price("carbon", "nowhere", Decimal(1))])
     first = imported(books, PRICES, "kind,cluster,value,valid_from\npue,nowhere,2,always\n")
