@@ -25,7 +25,7 @@ WRITERS = {
     "wattlog-host": {topics.USAGE},
     "wattlog-servers": {topics.TOKENS, topics.USAGE},
     "wattlog-ingest": {topics.TOKENS, topics.USAGE},
-    "wattlog-worker": {topics.DEADLETTER},
+    "wattlog-worker": {topics.ALERTS, topics.DEADLETTER},
     "wattlog-migrate": set(),
 }
 Reach = set[tuple[str, int]]
@@ -75,8 +75,11 @@ def test_each_user_of_kafka_writes_the_topics_of_its_role_only() -> None:
     assert {user: topics_of(user, "Write") for user in WRITERS} == WRITERS
 
 
-def test_only_workers_read() -> None:
+def test_only_workers_read_and_producers_their_notices() -> None:
     reads = {a for a in kafka_acls() if a.operation == "Read"}
+    notices = {a.user for a in reads if a.name == topics.ALERTS}
+    assert notices == WRITERS.keys() - {"wattlog-worker", "wattlog-migrate"}
+    reads = {a for a in reads if a.name != topics.ALERTS}
     assert {a.user for a in reads} == {"wattlog-worker"}
     assert {a.name for a in reads if a.resource == "topic"} == {*topics.JOINED, topics.USAGE}
     settings = Settings()
