@@ -8,7 +8,7 @@ too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
@@ -20,6 +20,9 @@ from billing.segments import Segments
 from contracts.units import shortest_decimal
 
 _R = TypeVar("_R", bound=Row)
+
+UNUSED = "commitment_unused"
+"""Meter of what is left of a commitment at its end."""
 
 Balances = Mapping[tuple[str, str], Fraction]
 """Money that earlier periods used of a grant, by its name and tenant."""
@@ -115,7 +118,24 @@ def _commitment(account: _Account, row: Grant, lines: Sequence[Charge]) -> Itera
     if account.times.start_ms <= row.from_ms < account.times.end_ms:
         text = f"{shortest_decimal(row.amount)} {account.currency} committed, due at its start"
         yield account.charge(Category.PURCHASE, row, "commitment", Fraction(row.amount), text)
-    yield from _burn(account, row, lines, "commitment")
+    burned = list(_burn(account, row, lines, "commitment"))
+    yield from burned
+    if account.times.start_ms < row.to_ms <= account.times.end_ms:
+        yield from _unused(account, row, lines, sum((line.amount or Fraction(0) for line in burned), Fraction(0)))
+
+
+def _unused(account: _Account, row: Grant, lines: Sequence[Charge], burned: Fraction) -> Iterator[Charge]:
+    """Yield what is lost at a commitment's end: a line of no money, because the commitment was paid at its start.
+
+    Its quantity is the lost money. While a line is open it is unknown: 0, in a line that is open too.
+    """
+    left = Fraction(row.amount) - account.balances.get((row.name, account.tenant), Fraction(0)) + burned
+    if _sum(_in_scope(row, lines)) is None:
+        text = "what is left is unknown: a line is open"
+        yield replace(account.charge(Category.CREDIT, row, UNUSED, None, text), quantity=Fraction(0))
+    elif left > 0:
+        text = f"{number(left)} {account.currency} of {shortest_decimal(row.amount)} were left at its end, and are lost"
+        yield replace(account.charge(Category.CREDIT, row, UNUSED, Fraction(0), text), quantity=left)
 
 
 def _burn(account: _Account, row: Grant, lines: Sequence[Charge], meter: str) -> Iterator[Charge]:

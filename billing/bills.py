@@ -50,7 +50,12 @@ def bill(
     placed = (replace(quantity, place=book.place(quantity.place)) for quantity in quantities)
     rated = rate(book, times, placed, [replace(charge, place=book.place(charge.place)) for charge in energy])
     charges = list(rated.charges)
-    for (tenant, currency, side), of_account in _accounts(rated.charges).items():
+    accounts = _accounts(rated.charges)
+    for owed in (*book.minimums, *book.commitments):
+        # A tenant that a row names owes it without any use.
+        if (named := dict(owed.scope.values).get("tenant")) and owed.valid(start_ms, end_ms):
+            accounts.setdefault((named, owed.currency or book.currency, "cost"), [])
+    for (tenant, currency, side), of_account in accounts.items():
         # Nobody gets a discount on, or pays taxes for, what the house bears itself.
         if side == "cost" and tenant not in HOUSE_TENANTS:
             charges += adjust(book, times, tenant, currency, of_account, balances)

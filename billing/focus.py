@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 
+from billing.adjustments import UNUSED
 from billing.focus_source import FocusSource, Row, charge_category, focus_time
 from billing.line_items import Category, LineItem
 from billing.quantities import ALLOCATED, LEDGER_METERS, USED
-from billing.rounding import decimal_of
+from billing.rounding import decimal_of, half_up, minor_digits
 from contracts.topics import HOUSE_TENANTS
 from contracts.units import plain_decimal, shortest_decimal
 
@@ -46,7 +47,10 @@ def _row(source: FocusSource, line: LineItem) -> Row:
     category = charge_category(line)
     billed = plain_decimal(line.amount)
     # A commitment is paid when it is bought, and costs when usage burns it down: the covered usage has that cost.
+    # What is left at its end costs then. So both columns sum to the same over its term, to a cent.
     effective = "0" if line.meter == "commitment" else billed
+    if line.meter == UNUSED:
+        effective = plain_decimal(half_up(Fraction(line.quantity), minor_digits(line.currency)))
     service, subcategory = _service(line)
     commitment = source.commitment_id(line) if category == "Adjustment" else None
     tags = {"team": place.team, "cost_centre": place.cost_centre, "workload_type": place.workload_type}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from billing.adjustments import UNUSED
 from billing.line_items import Category, LineItem
 from billing.price_book import Grant
 from contracts.units import rfc3339
@@ -97,7 +98,7 @@ def _invoice_id(period: str, step: int | None, line: LineItem) -> str:
 
 def charge_category(line: LineItem) -> str:
     """Return FOCUS's category of a line."""
-    covered = line.category is Category.CREDIT and line.meter == "commitment"
+    covered = line.category is Category.CREDIT and line.meter in ("commitment", UNUSED)
     return "Adjustment" if covered else CHARGE_CATEGORIES[line.category]
 
 

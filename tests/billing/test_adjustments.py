@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_UP, Decimal
+
 import pytest
 
 from contracts.errors import BadInput
@@ -109,3 +111,53 @@ def test_two_versions_of_one_row_never_hold_at_once(table: str) -> None:
     value = "price" if table == "fees" else "percent"
     with pytest.raises(BadInput, match=r"two versions of it hold from 2026-05-01"):
         book(f'[[{table}]]\nname = "p"\n{value} = "1"\n[[{table}]]\nname = "p"\n{value} = "2"\nfrom = "2026-05-01"\n')
+
+
+ENDING = f'{CALLS}[[commitments]]\nname = "month"\namount = "120"\nfrom = "2026-09-01"\nto = "2026-10-01"\n{OF_ACME}'
+
+
+def test_a_commitment_that_ends_has_a_line_of_what_is_left() -> None:
+    unused = billed(book(ENDING), used("calls", "99.995")).lines[-1]
+    assert (unused.name, unused.meter, unused.quantity, str(unused.amount)) == (
+        "month", "commitment_unused", Decimal("20.005"), "0.00",
+    )  # fmt: skip
+    assert unused.steps == ("20.005 EUR of 120 were left at its end, and are lost",)
+
+
+def test_a_commitment_used_up_or_going_on_has_no_such_line() -> None:
+    going_on = ENDING.replace("2026-10-01", "2026-11-01")
+    for rows, calls in ((ENDING, "120"), (going_on, "100")):
+        assert "commitment_unused" not in {line.meter for line in billed(book(rows), used("calls", calls)).lines}
+
+
+def test_the_end_of_a_commitment_is_unknown_while_a_line_is_open() -> None:
+    unused = billed(book(ENDING), used("calls", "20"), energy=(electricity(None),)).lines[-1]
+    assert (unused.meter, unused.amount, unused.quantity) == ("commitment_unused", None, 0)
+
+
+def test_a_credit_over_81_lines_of_fractions_is_exactly_its_money() -> None:
+    rate = CALLS.replace('price = "1"', 'price = "1.23456"')
+    rows = f'{rate}[[credits]]\nname = "c"\namount = "100.00"\n{OF_ACME}'
+    workloads = [used("calls", f"{number}.337", ACME._replace(workload=f"w{number}")) for number in range(1, 82)]
+    bill = billed(book(rows), *workloads)
+    calls = [line for line in bill.lines if line.name == "calls"]
+    assert (len(calls), amounts(bill)["c"]) == (81, "-100.00")
+    exact = sum((line.quantity * Decimal("1.23456") for line in calls), Decimal(0))
+    assert sum((line.amount or Decimal(0) for line in calls), Decimal(0)) == exact.quantize(
+        Decimal("0.01"), ROUND_HALF_UP
+    )
+
+
+def test_a_tenant_that_used_nothing_owes_its_minimum_and_its_commitment() -> None:
+    rows = f'{CALLS}[[minimums]]\nname = "least"\namount = "50"\n{OF_ACME}'
+    assert amounts(billed(book(rows), used("calls", "1", BETA))) == {"calls": "1.00", "least": "50.00"}
+    lines = billed(book(ENDING), used("calls", "1", BETA)).lines
+    assert [(line.tenant, line.meter, str(line.amount)) for line in lines] == [
+        ("acme", "commitment", "120.00"), ("acme", "commitment_unused", "0.00"), ("beta", "calls", "1.00"),
+    ]  # fmt: skip
+
+
+def test_a_minimum_that_names_no_tenant_or_is_of_another_time_is_not_owed_without_use() -> None:
+    for owed_by in ("", f'{OF_ACME}from = "2026-10-01"\n'):
+        rows = f'{CALLS}[[minimums]]\nname = "least"\namount = "50"\n{owed_by}'
+        assert {line.tenant for line in billed(book(rows), used("calls", "60", BETA)).lines} == {"beta"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 from importlib import import_module
 
@@ -22,6 +23,7 @@ from billing.focus_reference import billing_period, contract_commitments, durati
 from billing.focus_source import FocusSource, Row
 from billing.invoice import invoices
 from contracts.units import epoch_ms
+from tests.billing import made_up
 from tests.billing.focus_months import END_MS, LATE, START_MS, october, october_source, september, source
 
 SEPTEMBER = source(september())
@@ -204,3 +206,20 @@ def test_the_bundle_passes_the_linter_of_focus(of: FocusSource) -> None:
 def table(rows: list[Row], columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows as they are read from CSV."""
     return [{column: row.get(column) or "" for column in columns} for row in rows]
+
+
+def test_the_unused_part_of_a_commitment_costs_at_its_end() -> None:
+    rows = (
+        '[[rates]]\nname = "calls"\nmeter = "calls"\nprice = "1"\n'
+        '[[commitments]]\nname = "month"\namount = "120"\nfrom = "2026-09-01"\nto = "2026-10-01"\n'
+        'scope = { tenant = "acme" }'
+    )
+    month = replace(SEPTEMBER, lines=made_up.billed(made_up.book(rows), made_up.used("calls", "99.4968")).lines)
+    unused = one(list(cost_and_usage(month)), x_Quantity="20.5032")
+    assert (unused["ChargeCategory"], unused["BilledCost"], unused["EffectiveCost"]) == ("Adjustment", "0.00", "20.50")
+    assert unused.get("PricingQuantity") is None
+    sums = {
+        name: sum((Decimal(str(row[name])) for row in cost_and_usage(month)), Decimal(0))
+        for name in ("BilledCost", "EffectiveCost")
+    }
+    assert sums == {"BilledCost": Decimal("120"), "EffectiveCost": Decimal("120")}
