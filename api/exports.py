@@ -9,6 +9,7 @@ import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -104,8 +105,10 @@ async def _in_turns(
 ) -> AsyncIterator[bytes]:
     """Yield the texts of a download, each in its caller's turn; a caller who reads slowly holds none meanwhile."""
     bounds: QuestionBounds = request.app.state.questions
+    record = partial(request.app.state.audit_log.record, request.state.caller.name, "export", request.url.path)
     outcome = "broken"
     try:
+        await run_in_threadpool(record, "begun", query=request.url.query)
         async with bounds.download(request.state.asker) as in_turn:
             while True:
                 async with in_turn():
@@ -116,5 +119,4 @@ async def _in_turns(
                 yield text
     finally:
         close()
-        query = {"query": request.url.query, "rows": counts[0]}
-        request.app.state.audit_log.record(request.state.caller.name, "export", request.url.path, outcome, **query)
+        record(outcome, query=request.url.query, rows=counts[0])
