@@ -25,6 +25,7 @@ from billing.price_book import (
 )
 from billing.quantities import LEDGER_METERS
 from billing.schedules import ALWAYS, DAYS, Schedule
+from billing.segments import QUARTER_MS
 from billing.tiers import Mode, Tier
 from contracts.errors import BadInput
 from contracts.time_zones import local_epoch_ms, zone_of
@@ -230,6 +231,8 @@ class _Reader:
             return 0
         if not 0 <= at_ms <= END_MS:
             raise BadInput(place, str(value), "give a time from 1970 to 2200")
+        if at_ms % QUARTER_MS:
+            raise BadInput(place, str(value), "give a full quarter of an hour: rows begin and end with one")
         return at_ms
 
     def _rate(self, n: int, rate: _Rate) -> Rate:

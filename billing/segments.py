@@ -12,8 +12,7 @@ from zoneinfo import ZoneInfo
 
 from billing.price_book import PriceBook, Rate
 from billing.schedules import ALWAYS, cell_at
-from contracts.errors import BadInput
-from contracts.units import MS_PER_HOUR, rfc3339
+from contracts.units import MS_PER_HOUR
 
 QUARTER_MS = MS_PER_HOUR // 4
 
@@ -41,16 +40,9 @@ class Segments:
 
 
 def segments(book: PriceBook, start_ms: int, end_ms: int) -> Segments:
-    """Return the segments of `[start_ms, end_ms)`.
-
-    Raises BadInput for a rate that begins or ends within a quarter of an hour.
-    """
+    """Return the segments of `[start_ms, end_ms)`, which begin with quarters of an hour, as rates of a book do."""
     valid = [rate for rate in book.rates if rate.valid(start_ms, end_ms)]
     edges = {start_ms} | {ms for rate in valid for ms in (rate.from_ms, rate.to_ms) if start_ms < ms < end_ms}
-    for rate in valid:
-        for name, at_ms in (("from", rate.from_ms), ("to", rate.to_ms)):
-            if at_ms % QUARTER_MS:
-                raise BadInput(f"rates.{name}", rfc3339(at_ms), f"give a full quarter of an hour in rate {rate.name!r}")
     if any(rate.when != ALWAYS for rate in valid):
         edges |= _steps(book, start_ms, end_ms)
     numbers: dict[frozenset[Rate], int] = {}

@@ -31,6 +31,7 @@ def close(
     with open_ledger_and_settings(data) as (reader, settings):
         from api.serialization import plain
         from warehouse.billing import closing
+        from warehouse.billing.periods import list_steps
 
         span = resolve(reader, month_name(period), None, None, tz, settings)
         with recorded_change(settings, "period.close", period) as results:
@@ -45,6 +46,8 @@ def close(
                 accept_open=accept_open,
             )
             results |= {"lines": step.lines, "lines_sha256": step.lines_sha256}
+        if too_old := closing.not_looked_at(list_steps(reader), span):
+            note(f"Closed too long ago for corrections: {', '.join(too_old)}.")
         if as_json:
             print_json(plain(step))
         else:

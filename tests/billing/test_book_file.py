@@ -39,6 +39,7 @@ REFUSED = [
     (f'{HEAD}{RATE}price = "1"\nscope = {{ tennant = "a" }}', "rates[0].scope", "tenant, team"),
     (f'{HEAD}{RATE}price = "1"\nfrom = "2026-13-01"', "rates[0].from", "RFC 3339"),
     (f'{HEAD}{RATE}price = "1"\nfrom = "2026-02-01"\nto = "2026-01-01"', "rates[0].to", "after `from`"),
+    (f'{HEAD}{RATE}price = "1"\nfrom = "2026-02-01T10:07:00"', "rates[0].from", "a full quarter of an hour"),
     (f'{HEAD}{RATE}price = "1"\nwhen = {{ hours = ["8-25"] }}', "rates[0].when.hours", "08-20"),
     (f'{HEAD}{RATE}price = "1"\nwhen = {{ days = ["monday"] }}', "rates[0].when.days[0]", "mon"),
     (f'{HEAD}[[rates]]\nname = "r"\nmeter = "months"\nprice = "1"', "rates[0].meter", "[[fees]]"),

@@ -7,7 +7,6 @@ from decimal import Decimal
 import pytest
 
 from billing.segments import segments
-from contracts.errors import BadInput
 from contracts.units import epoch_ms
 from tests.billing.made_up import ACME, BETA, END_MS, START_MS, amounts, billed, book, electricity, used
 
@@ -205,12 +204,6 @@ def test_a_day_of_25_hours_has_25_hours_of_prices() -> None:
     priced = book(DAY_AND_NIGHT.replace("Asia/Kolkata", "Europe/Berlin").replace('"weekdays"', '"sun"'))
     times = segments(priced, epoch_ms("2026-10-24T22:00Z"), epoch_ms("2026-10-25T23:00Z"))
     assert sorted(times.time_ms(n) // 3_600_000 for n in range(2)) == [12, 13]
-
-
-def test_a_rate_that_starts_within_a_quarter_hour_is_refused() -> None:
-    priced = book('[[rates]]\nname = "r"\nmeter = "calls"\nprice = "1"\nfrom = "2026-09-01T10:01:00Z"')
-    with pytest.raises(BadInput, match="quarter of an hour"):
-        segments(priced, START_MS, END_MS)
 
 
 def test_a_label_puts_a_workload_into_a_scope() -> None:

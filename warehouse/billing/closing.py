@@ -58,8 +58,12 @@ def draft(reader: LedgerReader, name: str, period: Period, currency: str, refere
     for step in earlier[-MAX_CORRECTED:]:
         mending += _corrections(reader, name, steps, step, currency)
     lines = sorted([*now.lines, *mending], key=lambda line: (line.tenant, line.currency, line.side))
-    skipped = [step.period for step in earlier[:-MAX_CORRECTED]]
-    return Draft(Bill(lines, now.unpriced_meters), stored, skipped)
+    return Draft(Bill(lines, now.unpriced_meters), stored, not_looked_at(steps, period))
+
+
+def not_looked_at(steps: Sequence[PeriodStep], period: Period) -> list[str]:
+    """Return the closed periods that a bill of a period does not correct: those before the last `MAX_CORRECTED`."""
+    return list(_before(steps, period))[:-MAX_CORRECTED]
 
 
 def close(

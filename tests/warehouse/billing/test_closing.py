@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -20,9 +21,10 @@ from tests.warehouse.billing.quarter import (
     price,
     use,
 )
-from warehouse.billing.closing import closed_lines, draft, reopen
+from warehouse.billing.closing import MAX_CORRECTED, closed_lines, draft, not_looked_at, reopen
 from warehouse.billing.periods import PeriodStep, closed_periods, list_steps
 from warehouse.client import Warehouse
+from warehouse.periods import Period
 from warehouse.reader import operator_reader, tenant_reader
 from warehouse.reference_data.tenants import Tenant, put_tenants
 
@@ -133,6 +135,19 @@ def test_a_period_is_closed_once_and_in_order(warehouse: Warehouse) -> None:
     closed(warehouse, "2026-10")
     with pytest.raises(BadInput, match="in their order"):
         closed(warehouse, "2026-09")
+
+
+def test_months_that_are_closed_too_long_ago_for_corrections_are_named(warehouse: Warehouse) -> None:
+    price(warehouse)
+    finish(warehouse)
+    closed(warehouse, "2026-09")
+    (september,) = list_steps(operator_reader(warehouse))
+    starts = [epoch_ms(f"{2000 + n}-01-01") for n in range(MAX_CORRECTED + 2)]
+    steps = [
+        replace(september, period=f"{2000 + n}-01", period_start=at, period_end=at + 1) for n, at in enumerate(starts)
+    ]
+    assert not_looked_at(steps, Period(starts[-1] + 1, starts[-1] + 2)) == ["2000-01", "2001-01"]
+    assert not_looked_at(steps[2:], Period(starts[-1] + 1, starts[-1] + 2)) == []
 
 
 def test_a_line_of_unknown_amount_keeps_the_period_open_unless_it_is_accepted(warehouse: Warehouse) -> None:
