@@ -27,7 +27,7 @@ demo: $(VENV)/.server ## Install, then run `wattlog demo`: a balanced ledger fro
 # In the order of the folders: by default files with few tests come last, and those take longest.
 pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --no-fold-skipped
 
-test: $(VENV)/.dev ## Run the quick tests, about 6 minutes on two cores; lists skipped and deselected tests with the reason
+test: $(VENV)/.dev ## Run the quick tests, about 7 minutes on two cores; lists skipped and deselected tests with the reason
 	@$(pytest) -m "not (kafka or browser or slow)" $(ARGS)
 
 test-all: $(VENV)/.dev ## Run every test that this machine can run, at full size: real Kafka, browser, 20,000 simulated seeds

@@ -109,6 +109,7 @@ def test_a_download_that_breaks_lacks_its_last_chunk(books: Warehouse, monkeypat
             answer.read()
 
 
+@pytest.mark.slow
 def test_many_downloads_at_once_leave_room_for_questions(books: Warehouse) -> None:
     with serving(books) as address, httpx.Client(base_url=address, timeout=60) as http:
         url = "/v1/ledger?period=all&format=csv"

@@ -86,6 +86,7 @@ def test_a_question_without_sense_is_refused(words: tuple[str, ...], named: str,
     assert named in " ".join(ran.err.split())
 
 
+@pytest.mark.slow
 def test_commands_that_export_ask_in_sql_or_set_prices_are_in_the_log(demo: DemoRun, tmp_path: Path) -> None:
     env = {"WATTLOG_AUDIT_LOG": str(tmp_path / "audit.jsonl")}
     for words in (

@@ -140,6 +140,7 @@ def test_an_id_of_several_requests_is_refused_with_their_differences(warehouse: 
         receipt(operator_reader(warehouse), "r", Filter(tenant="acme"))
 
 
+@pytest.mark.slow
 def test_an_id_with_too_many_pieces_is_refused(warehouse: Warehouse) -> None:
     lay(warehouse, *({"window_start": HOUR + n * 10_000} for n in range(MAX_PIECES + 1)))
     with pytest.raises(BadQuery, match=str(MAX_PIECES)):

@@ -420,6 +420,7 @@ def test_requests_of_a_log_are_sent_until_the_producer_stops(
     assert "no rule of `deployments` names the workload of model 'qwen'" in caplog.text
 
 
+@pytest.mark.slow
 def test_doctor_shows_a_line_of_the_log(settings: Settings, path: Path) -> None:
     def read_findings() -> list[tuple[str, str]]:
         findings = islice(run_checks(settings), 3)  # The remaining checks need the broker.
